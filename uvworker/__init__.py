@@ -1,0 +1,13 @@
+"""A Gunicorn worker class that serves ASGI apps with uvicorn.
+
+The rooms, and the direction of imports::
+
+    worker     the doorway that gunicorn calls; knows every room
+    server     the uvicorn server inside it: start, serve, drain, quit
+    defaults   production settings to import in gunicorn.conf.py
+    config/    what a setting flows through
+    process/   what a signal and a life sign flow through
+    http/      what a connection and its requests flow through
+
+The three wings never import each other; within a wing imports run one way.
+"""

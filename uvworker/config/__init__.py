@@ -1,0 +1,1 @@
+"""What a setting flows through: from gunicorn's ``cfg`` to frozen values."""

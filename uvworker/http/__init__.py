@@ -1,0 +1,1 @@
+"""What a connection and its requests flow through."""

@@ -1,0 +1,1 @@
+"""What a signal and a life sign flow through."""
