@@ -11,3 +11,11 @@ The rooms, and the direction of imports::
 
 The three wings never import each other; within a wing imports run one way.
 """
+
+from .worker import H11Worker, Worker
+
+# The names under which uvicorn's own worker classes were known.
+UvicornWorker = Worker
+UvicornH11Worker = H11Worker
+
+__all__ = ["H11Worker", "UvicornH11Worker", "UvicornWorker", "Worker"]

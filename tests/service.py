@@ -1,0 +1,180 @@
+"""A real gunicorn with real workers, started for one test and gone after it.
+
+Everything here waits on a fact with a deadline; nothing sleeps for a guess. A service
+runs in a session of its own, so that whatever it leaves behind can be found.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+
+T = TypeVar("T")
+
+PATIENCE = 20.0  # seconds until a fact that does not come is a failure
+READY = "Application startup complete"
+
+# No control socket: its default path is one for all gunicorns of a user.
+CONF = "control_socket_disable = True\n"
+
+
+def wait_for(fact: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
+    """Return the first true value of *fact*, or fail saying *what* did not happen."""
+    deadline = time.monotonic() + patience
+    while not (value := fact()):
+        assert time.monotonic() < deadline, f"not within {patience} s: {what}"
+        time.sleep(0.01)
+    return value
+
+
+class Service:
+    """``gunicorn -k uvworker.Worker`` in *directory*, which holds ``main.py``."""
+
+    def __init__(
+        self,
+        directory: Path,
+        *args: str,
+        app: str = "main:app",
+        bind: str = "127.0.0.1:0",
+        env: dict[str, str] | None = None,
+        under: tuple[str, ...] = (),
+        worker: str = "uvworker.Worker",
+        **popen: Any,
+    ) -> None:
+        self.directory = directory
+        self.log_path = directory / "stderr.log"
+        self.out_path = directory / "stdout.log"
+        command = [*under, sys.executable, "-m", "gunicorn", "-k", worker]
+        command += ["-b", bind] if bind else []
+        with self.log_path.open("ab") as err, self.out_path.open("ab") as out:
+            self.process = subprocess.Popen(
+                [*command, *args, *([app] if app else [])],
+                cwd=directory,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=err,
+                start_new_session=True,
+                **popen,
+            )
+        self.pid = self.process.pid
+
+    # What it says
+
+    @property
+    def log(self) -> str:
+        return self.log_path.read_text(errors="replace")
+
+    @property
+    def out(self) -> str:
+        return self.out_path.read_text(errors="replace")
+
+    def wait_log(self, pattern: str, count: int = 1) -> list[re.Match[str]]:
+        """Wait until *pattern* stands *count* times in the error log."""
+
+        def found() -> list[re.Match[str]] | None:
+            matches = list(re.finditer(pattern, self.log))
+            if len(matches) >= count:
+                return matches
+            self._still_alive(pattern)
+            return None
+
+        return wait_for(found, f"{count} x {pattern!r} in the log")
+
+    def _still_alive(self, pattern: str) -> None:
+        if self.process.poll() is not None and not re.search(pattern, self.log):
+            raise AssertionError(f"gunicorn is gone, and never said {pattern!r}")
+
+    def ready(self, workers: int = 1) -> Service:
+        self.wait_log(READY, workers)
+        return self
+
+    # Where it is
+
+    @property
+    def port(self) -> int:
+        return int(self.wait_log(r"Listening at: https?://\S+:(\d+)")[0][1])
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def get(self, path: str = "/", **kwargs: Any) -> httpx.Response:
+        return httpx.get(self.url + path, **{"timeout": PATIENCE, **kwargs})
+
+    def connect(self) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    # Its processes
+
+    def workers(self, arbiter: int | None = None) -> list[int]:
+        """Return the pids of the living children of the arbiter."""
+        pid = arbiter or self.pid
+        try:
+            children = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+        except (FileNotFoundError, ProcessLookupError):
+            return []
+        return [int(child) for child in children.split() if alive(int(child))]
+
+    def kill(self, signum: signal.Signals, pid: int | None = None) -> None:
+        os.kill(pid or self.pid, signum)
+
+    def wait_gone(self, pid: int) -> None:
+        wait_for(lambda: not alive(pid), f"process {pid} gone")
+
+    def wait_exit(self) -> int:
+        """Wait for the arbiter's end and return its exit code."""
+        return self.process.wait(PATIENCE)
+
+    def stop(self, signum: signal.Signals = signal.SIGTERM) -> int:
+        self.kill(signum)
+        return self.wait_exit()
+
+    def session(self) -> list[int]:
+        """Return every living process of the service, orphans included."""
+        return [pid for pid, sid in _sessions() if sid == self.pid and alive(pid)]
+
+    def sweep(self) -> list[int]:
+        """Kill whatever is left of the service, and return what it was."""
+        left = self.session()
+        for pid in left:
+            os.kill(pid, signal.SIGKILL)
+        self.process.wait(PATIENCE)
+        return left
+
+
+def alive(pid: int) -> bool:
+    """Whether the process exists and is not a zombie."""
+    try:
+        return _stat(pid)[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/PID/stat after the name, which may hold anything."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+
+
+def _sessions() -> Iterator[tuple[int, int]]:
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                yield int(entry.name), int(_stat(int(entry.name))[3])
+            except (FileNotFoundError, ProcessLookupError):
+                continue
+
+
+def children_of(pid: int) -> list[int]:
+    text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
+    return [int(child) for child in text.split()]

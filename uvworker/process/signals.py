@@ -1,0 +1,90 @@
+"""The signal table of a worker: which signal means what, in which part of its life.
+
+A handler sets an intent and returns; the loop acts on it. The two exceptions are
+ABRT, which comes because the loop hangs, and the boot, where no loop turns yet.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections.abc import Callable, Iterator
+from types import FrameType
+from typing import TypeAlias
+
+Intent: TypeAlias = Callable[[], object]
+
+# What a worker is told with. HUP is here because a terminal that hangs up sends it to
+# the whole process group: the arbiter reloads, and a worker must not cut its requests.
+DRAIN = (signal.SIGTERM, signal.SIGHUP)
+QUIT = (signal.SIGINT, signal.SIGQUIT)
+REOPEN = (signal.SIGUSR1,)
+
+# The arbiter's own. `pkill -USR2 gunicorn` or a resized terminal reaches workers too,
+# and the kernel's default for some of these is to kill or to stop the process. A
+# function rather than SIG_IGN, which the app's subprocesses would inherit.
+NOT_OURS = (signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU)
+
+
+def _pass(_signum: int, _frame: FrameType | None) -> None:
+    """Take a signal that means nothing to a worker."""
+
+
+def install_boot_handlers(
+    *, leave: Intent, interrupt: Intent, reopen: Intent, abort: Intent
+) -> None:
+    """Replace the arbiter's handlers, which the fork inherited, by plain ones.
+
+    Runs in the worker, after the fork and before the app is imported. Every intent is
+    called inside the signal handler, on the main thread, wherever it is: *leave* and
+    *interrupt* are expected to raise ``SystemExit``, which ends an import at once.
+    CHLD goes back to its default, so that the app's subprocesses get their own return
+    codes.
+    """
+    intents = {
+        **dict.fromkeys(DRAIN, leave),
+        **dict.fromkeys(QUIT, interrupt),
+        **dict.fromkeys(REOPEN, reopen),
+        signal.SIGABRT: abort,
+    }
+    for signum, intent in intents.items():
+        signal.signal(signum, _handler(intent))
+    for signum in NOT_OURS:
+        signal.signal(signum, _pass)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+def _handler(intent: Intent) -> Callable[[int, FrameType | None], None]:
+    def handle(_signum: int, _frame: FrameType | None) -> None:
+        intent()
+
+    return handle
+
+
+@contextlib.contextmanager
+def loop_handlers(
+    loop: asyncio.AbstractEventLoop, *, drain: Intent, quit_: Intent, reopen: Intent
+) -> Iterator[None]:
+    """Let the loop call the intents, between two callbacks; afterwards ignore them.
+
+    Afterwards, because a leaving worker is often told twice (the arbiter sends TERM to
+    a surplus worker on every turn of its loop until it is gone), and the default
+    handler that a loop restores would kill it before ``worker_exit``.
+    """
+    intents = {
+        **dict.fromkeys(DRAIN, drain),
+        **dict.fromkeys(QUIT, quit_),
+        **dict.fromkeys(REOPEN, reopen),
+    }
+    for signum, intent in intents.items():
+        loop.add_signal_handler(signum, intent)
+    try:
+        yield
+    finally:
+        # Blocked meanwhile: between the two calls the default is in force.
+        signal.pthread_sigmask(signal.SIG_BLOCK, intents)
+        for signum in intents:
+            loop.remove_signal_handler(signum)
+            signal.signal(signum, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, intents)

@@ -1,0 +1,226 @@
+"""The doorway that gunicorn calls. It wires the rooms in lifecycle order.
+
+The only room that imports gunicorn, and the only one that knows all the others. What
+it decides itself is short: what each signal does, and how a boot fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import os
+import sys
+import time
+from typing import Any, ClassVar, NoReturn
+
+import uvicorn
+from gunicorn.errors import AppImportError
+from gunicorn.workers import base
+
+from .config.interface import interface_of
+from .lifespan import Lifespan, LifespanFailed
+from .process import exits, heartbeat, logs, signals
+from .reload import failure_page, files_of
+from .server import Deadlines, Server
+
+HALT_WAIT = 10.0  # seconds that a worker whose sibling failed first waits to be stopped
+
+
+class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
+    """Gunicorn worker class: serves an ASGI app with uvicorn.
+
+    ``gunicorn -k uvworker.Worker -w 4 main:app``
+
+    A subclass may set ``CONFIG_KWARGS``, arguments of ``uvicorn.Config`` that no
+    gunicorn setting reaches, as with ``uvicorn.workers.UvicornWorker``.
+    """
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
+
+    _halt_token: ClassVar[exits.HaltToken | None] = None
+
+    # In the arbiter, before the fork
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        if Worker._halt_token is None:
+            Worker._halt_token = exits.HaltToken()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._server: Server | None = None
+        self._interrupted = False
+
+    # In the worker, after the fork, before the loop
+
+    def init_process(self) -> None:
+        """Boot and serve; every failure before the first request ends here."""
+        try:
+            super().init_process()
+        except exits.Leaving:
+            raise
+        except (Exception, SystemExit) as failure:
+            if self._server is not None and self._server.started:
+                raise
+            self._fail_boot(failure)
+
+    def init_signals(self) -> None:
+        """Install the handlers of the boot."""
+        signals.install_boot_handlers(
+            leave=self._leave_boot,
+            interrupt=self._interrupt_boot,
+            reopen=self.log.reopen_files,
+            abort=self._abort,
+        )
+
+    def load_wsgi(self) -> None:
+        """Import the app; with ``--reload``, a page takes the place of a broken one."""
+        try:
+            self.wsgi = self.app.wsgi()
+        except Exception as failure:
+            if not self.cfg.reload:
+                raise
+            self.log.exception("The app cannot be imported; waiting for a change.")
+            for path in files_of(failure):
+                self.reloader.add_extra_file(path)
+            self.wsgi = failure_page(failure)
+
+    def run(self) -> None:
+        """Serve until told to stop, then leave; the last call of ``init_process``."""
+        with logs.lent(self.log):
+            config = self._configure()
+            new_loop = config.get_loop_factory() or asyncio.new_event_loop
+            self._loop = new_loop()
+            asyncio.set_event_loop(self._loop)
+            self._loop.run_until_complete(self._serve(config))
+            self._loop.close()
+
+    def _configure(self) -> uvicorn.Config:
+        app = self.wsgi
+        interface = self.CONFIG_KWARGS.get("interface") or interface_of(app)
+        if interface == "factory":
+            self.log.warning(
+                "The app takes no arguments and is called as a factory; "
+                "write `module:name()` to say so."
+            )
+            app = app()
+            interface = interface_of(app)
+        if interface == "wsgi" and "interface" not in self.CONFIG_KWARGS:
+            raise AppImportError(
+                "The app takes (environ, start_response): it is a WSGI app, and "
+                "uvworker serves ASGI. Serve it with gunicorn's own worker "
+                "(-k gthread), or wrap it: a2wsgi.WSGIMiddleware(app)."
+            )
+        arguments = {
+            "lifespan": getattr(self.cfg, "asgi_lifespan", "auto"),
+            "loop": getattr(self.cfg, "asgi_loop", "auto"),
+            "interface": interface,
+            "http": "httptools",
+            "timeout_keep_alive": self.cfg.keepalive,
+            "backlog": self.cfg.backlog,
+            "forwarded_allow_ips": self.cfg.forwarded_allow_ips,
+            **self.CONFIG_KWARGS,
+        }
+        # As a factory, so that uvicorn does not call the app to see what happens.
+        return uvicorn.Config(
+            lambda: app, factory=True, log_config=None, access_log=False, **arguments
+        )
+
+    # On the loop
+
+    async def _serve(self, config: uvicorn.Config) -> None:
+        loop = asyncio.get_running_loop()
+        config.load()
+        pulse = heartbeat.Heartbeat(
+            self._beat,
+            timeout=self.cfg.timeout,
+            error_fd=functools.partial(logs.error_descriptor, self.log),
+        )
+
+        def on_stop(deadlines: Deadlines) -> None:
+            self.alive = False
+            pulse.end_by(deadlines.process, loop.time())
+
+        self._server = server = Server(
+            config,
+            Lifespan(config.loaded_app, config.lifespan, config.asgi_version),
+            graceful_timeout=self.cfg.graceful_timeout,
+            on_stop=on_stop,
+        )
+        handlers = signals.loop_handlers(
+            loop,
+            drain=server.drain,
+            quit_=self._interrupt,
+            reopen=self.log.reopen_files,
+        )
+        with pulse.beating(loop), handlers:
+            loop.add_reader(self.PIPE[0], self._woken)
+            await server.serve([listener.sock for listener in self.sockets])
+            loop.remove_reader(self.PIPE[0])
+
+    def _beat(self) -> None:
+        self.notify()
+        if self.alive and heartbeat.orphaned(self.ppid):
+            self.log.warning("The arbiter (pid %s) is gone; leaving.", self.ppid)
+            self._told().drain()
+
+    def _interrupt(self) -> None:
+        """INT or QUIT; a terminal's Ctrl-C brings one, and the arbiter the other."""
+        if not self._interrupted:
+            self._interrupted = True
+            self._told().quit()
+            self.cfg.worker_int(self)
+
+    def _woken(self) -> None:
+        """Leave at the word of the reloader's thread, which ran ``worker_int``."""
+        os.read(self.PIPE[0], 1)
+        self._told().quit()
+
+    def _told(self) -> Server:
+        assert self._server is not None
+        return self._server
+
+    # In a signal handler
+
+    def _leave_boot(self) -> NoReturn:
+        raise exits.Leaving
+
+    def _interrupt_boot(self) -> NoReturn:
+        self.cfg.worker_int(self)
+        raise exits.Leaving
+
+    def _abort(self) -> NoReturn:
+        """ABRT: the arbiter saw no beat for ``timeout``. It kills a second later."""
+        self.alive = False
+        self.log.critical(
+            "No life sign for %s s: the event loop is blocked. Its stacks:\n%s",
+            self.cfg.timeout,
+            heartbeat.describe_stacks(self._loop),
+        )
+        self.cfg.worker_abort(self)
+        if self._loop is not None:
+            # An app that catches BaseException catches the exit below, not this one.
+            self._loop.call_soon(sys.exit, exits.ABORTED)
+        sys.exit(exits.ABORTED)
+
+    # The end of a boot that failed
+
+    def _fail_boot(self, failure: BaseException) -> NoReturn:
+        """Say what failed, once for all workers, and exit with the code that halts."""
+        assert Worker._halt_token is not None
+        if not Worker._halt_token.take():
+            # A sibling said it, and the arbiter is about to stop this process.
+            time.sleep(HALT_WAIT)
+        if isinstance(failure, LifespanFailed):
+            self.log.error("%s", failure, exc_info=failure.__cause__)
+            self.log.error("Application startup failed. Exiting.")
+        elif isinstance(failure, AppImportError):
+            self.log.error("The app cannot be loaded: %s", failure)
+            sys.exit(exits.APP_NOT_LOADED)
+        else:
+            self.log.error("The worker cannot start: %r", failure, exc_info=failure)
+        sys.exit(exits.BOOT_FAILED)
+
+
+class H11Worker(Worker):
+    """A worker without compiled parts: h11 on asyncio's own loop."""
+
+    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"http": "h11", "loop": "asyncio"}
