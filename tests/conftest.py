@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -52,3 +53,11 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
         print(f"--- stderr of {service.pid}\n{service.log}")  # noqa: T201  on failure
         print(f"--- stdout of {service.pid}\n{service.out}")  # noqa: T201
         assert not left, f"processes left behind: {left}"
+
+
+@pytest.fixture
+def unused_port() -> int:
+    """Return a port that nobody listens on, for a bind that must be known before."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -46,7 +46,7 @@ class Service:
         *args: str,
         app: str = "main:app",
         bind: str = "127.0.0.1:0",
-        env: dict[str, str] | None = None,
+        env: dict[str, str | None] | None = None,
         under: tuple[str, ...] = (),
         worker: str = "uvworker.Worker",
         **popen: Any,
@@ -60,7 +60,7 @@ class Service:
             self.process = subprocess.Popen(
                 [*command, *args, *([app] if app else [])],
                 cwd=directory,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+                env=_environment(env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -151,6 +151,12 @@ class Service:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
         return left
+
+
+def _environment(changes: dict[str, str | None]) -> dict[str, str]:
+    """Return this process's environment with *changes*; None removes a name."""
+    changed = {**os.environ, "PYTHONUNBUFFERED": "1", **changes}
+    return {name: value for name, value in changed.items() if value is not None}
 
 
 def alive(pid: int) -> bool:

@@ -1,0 +1,30 @@
+# Everything on a fresh machine: `make serve` and `make test` need Python 3.10+ and make.
+
+PYTHON ?= python3
+BIN := .venv/bin
+
+# Every check and test, on each supported Python that is installed here.
+# TOX_ARGS="-e py311 -- -k reload" runs less.
+.PHONY: test
+test: .venv/tox
+	$(BIN)/tox run $(TOX_ARGS)
+
+# The example app, with four workers and the production configuration.
+.PHONY: serve
+serve: .venv/serve
+	$(BIN)/gunicorn -c conf/gunicorn.conf.py -w 4 --chdir examples main:app
+
+.PHONY: clean
+clean:
+	rm -rf .venv .tox build *.egg-info
+
+.venv/bin/pip:
+	$(PYTHON) -m venv .venv
+
+.venv/tox: .venv/bin/pip
+	$(BIN)/pip install --quiet 'tox>=4.23'
+	touch $@
+
+.venv/serve: .venv/bin/pip setup.cfg pyproject.toml
+	$(BIN)/pip install --quiet --editable '.[example]'
+	touch $@

@@ -1,0 +1,63 @@
+"""The production settings, as the three ways to use them give them to gunicorn."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from uvworker.process.cpus import usable_cpus
+
+from .conftest import HELLO, Serve
+from .service import Service, wait_for
+
+CONF = Path(__file__).parent.parent / "conf" / "gunicorn.conf.py"
+
+
+def heartbeat_files(pid: int) -> list[str]:
+    links = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    return [link for link in links if "wgunicorn-" in link]
+
+
+@pytest.fixture(params=["import", "python:", "file"])
+def configured(request: pytest.FixtureRequest) -> tuple[str, tuple[str, ...]]:
+    """Return the conf text and the arguments of one way to take the defaults."""
+    return {
+        "import": ("from uvworker.defaults import *\n", ()),
+        "python:": ("", ("-c", "python:uvworker.defaults")),
+        "file": ("", ("-c", str(CONF))),
+    }[request.param]
+
+
+def test_one_worker_per_usable_cpu_with_its_heartbeat_in_memory(
+    serve: Serve, configured: tuple[str, tuple[str, ...]]
+) -> None:
+    conf, args = configured
+    env = {"WEB_CONCURRENCY": None, "PORT": None}
+    service = serve(HELLO, *args, conf=conf, env=env, wait=usable_cpus())
+    assert service.get().text == "Hello, world!"
+    assert len(service.workers()) == usable_cpus()
+    files = heartbeat_files(service.workers()[0])
+    assert all(file.startswith("/dev/shm/") for file in files)
+    assert files
+
+
+def test_web_concurrency_wins_over_the_cpus(serve: Serve) -> None:
+    env = {"WEB_CONCURRENCY": "3"}
+    service = serve(HELLO, conf="from uvworker.defaults import *", env=env, wait=3)
+    assert len(service.workers()) == 3
+
+
+def test_port_is_honoured_and_logs_go_to_the_standard_streams(
+    serve: Serve, unused_port: int
+) -> None:
+    service: Service = serve(
+        HELLO,
+        conf="from uvworker.defaults import *",
+        env={"PORT": str(unused_port), "WEB_CONCURRENCY": "1"},
+        bind="",
+    )
+    assert service.port == unused_port
+    service.get("/where")
+    wait_for(lambda: "GET /where" in service.out, "the access line on stdout")
