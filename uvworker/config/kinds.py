@@ -1,0 +1,202 @@
+"""What the value of an option may be, as Python gives it and as text.
+
+A `Kind` answers three questions about a value: how it is spelled in an environment
+variable, whether it is allowed, and what to say when it is not. It knows no option by
+name and no source; a kind raises `ValueError` without a message, because the caller
+can say where the value came from and `Kind.allowed` says the rest.
+"""
+
+from __future__ import annotations
+
+import inspect
+import ipaddress
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+T = TypeVar("T")
+
+MOST_SECONDS = 10**9  # some 30 years; what is longer, or no number, is a mistake
+
+OFF = ("off", "none")  # how a limit is switched off in text; Python says None
+SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
+
+# The words that click, and so uvicorn's own command line, reads as booleans.
+TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
+FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
+
+IMPORTABLE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
+TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a field name, RFC 9110 5.6.2
+FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 5.5, as latin-1
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """The values that an option may have.
+
+    Args:
+        allowed: what to say when a value is refused, after "allowed: ".
+        check: Python value to canonical value; raises `ValueError`.
+        parse: text of an environment variable to Python value; raises `ValueError`.
+
+    """
+
+    allowed: str
+    check: Callable[[object], object]
+    parse: Callable[[str], object]
+
+
+def _instance(value: object, wanted: type[T]) -> T:
+    """Return `value` if it is one of `wanted`; a bool is not a number here."""
+    if isinstance(value, wanted) and (wanted is bool or not isinstance(value, bool)):
+        return value
+    raise ValueError
+
+
+def _boolean(text: str) -> bool:
+    if text.strip().lower() in TRUE:
+        return True
+    if text.strip().lower() in FALSE:
+        return False
+    raise ValueError
+
+
+def _whole(value: object, least: int) -> int:
+    number = _instance(value, int)
+    if number < least:
+        raise ValueError
+    return number
+
+
+def integer(least: int) -> Kind:
+    """Return the kind of whole numbers from `least` up."""
+    return Kind(
+        allowed=f"a whole number, at least {least}",
+        check=lambda value: _whole(value, least),
+        parse=int,
+    )
+
+
+def _seconds(value: object) -> float:
+    number = value if isinstance(value, float) else _instance(value, int)
+    if not 0 <= number <= MOST_SECONDS:  # false for nan too
+        raise ValueError
+    return float(number)
+
+
+def _size(value: object) -> int:
+    if not isinstance(value, str):
+        return _whole(value, 0)
+    match = SIZE.fullmatch(value.strip())
+    if match is None:
+        raise ValueError
+    return int(match[1]) * SIZE_UNITS[match[2].upper()]
+
+
+def _text(value: object) -> str:
+    return _instance(value, str)
+
+
+def or_off(kind: Kind) -> Kind:
+    """Return `kind` with a way to switch the option off: None, 0, or a word."""
+    return Kind(
+        allowed=f"{kind.allowed}; None or 0 for off",
+        check=lambda value: None if value is None else kind.check(value) or None,
+        parse=lambda text: None if text.strip().lower() in OFF else kind.parse(text),
+    )
+
+
+def or_unset(kind: Kind) -> Kind:
+    """Return `kind` with None for "not set", which no text can spell."""
+    return Kind(
+        allowed=f"{kind.allowed}; or None",
+        check=lambda value: None if value is None else kind.check(value),
+        parse=kind.parse,
+    )
+
+
+def choice(names: Iterable[str], *, importable: str = "") -> Kind:
+    """Return the kind of one word out of `names`.
+
+    Args:
+        names: the words.
+        importable: what else may stand there, as an object or as "module:name";
+            empty when nothing else may.
+
+    """
+    words = tuple(names)
+
+    def check(value: object) -> object:
+        if isinstance(value, str):
+            if value in words or (importable and IMPORTABLE.fullmatch(value)):
+                return value
+        elif importable == "class" and inspect.isclass(value):
+            return value
+        raise ValueError
+
+    quoted = ", ".join(f'"{word}"' for word in words)
+    extra = {"": "", "class": ', a class, or "module:Class"'}
+    allowed = quoted + extra.get(importable, f', or "module:{importable}"')
+    return Kind(allowed=allowed, check=check, parse=str)
+
+
+def _header(item: object) -> tuple[str, str]:
+    if not isinstance(item, (tuple, list)) or len(item) != 2:  # noqa: PLR2004  # a pair
+        raise ValueError
+    name, value = _text(item[0]), _text(item[1])
+    if TOKEN.fullmatch(name) and FIELD_VALUE.fullmatch(value):
+        return name, value
+    raise ValueError
+
+
+def _headers(value: object) -> tuple[tuple[str, str], ...]:
+    """Return pairs as a tuple; refuse what would split the response head."""
+    if value is None:
+        return ()
+    if not isinstance(value, (tuple, list)):
+        raise ValueError  # noqa: TRY004  # one exception for every refusal
+    return tuple(_header(item) for item in value)
+
+
+def _addresses(value: object) -> tuple[str, ...]:
+    """Return addresses and networks as gunicorn's forwarded_allow_ips has them."""
+    items = value.split(",") if isinstance(value, str) else value
+    if not isinstance(items, (tuple, list)):
+        raise ValueError  # noqa: TRY004  # one exception for every refusal
+    addresses = tuple(filter(None, (_text(item).strip() for item in items)))
+    for address in addresses:
+        if address != "*":
+            ipaddress.ip_network(address)
+    return addresses
+
+
+def _parse_headers(text: str) -> list[tuple[str, str]]:
+    """Split as click does for uvicorn, at white space; at line ends if there are any.
+
+    A value with a space in it cannot be spelled for uvicorn; one header per line can.
+    """
+    items = text.splitlines() if "\n" in text else text.split()
+    pairs = [item.partition(":") for item in items if item.strip()]
+    if not all(colon for _, colon, _ in pairs):
+        raise ValueError
+    return [(name.strip(), value.strip()) for name, _, value in pairs]
+
+
+BOOLEAN = Kind("True or False", lambda value: _instance(value, bool), _boolean)
+SECONDS = Kind("seconds, a number, at least 0", _seconds, float)
+BYTES = Kind('bytes, or a string such as "512K", "512M", "2G"', _size, str)
+TEXT = Kind("a string", _text, str)
+ADDRESSES = Kind(
+    'addresses or networks such as "10.0.0.0/8", or "*", with commas or in a list',
+    _addresses,
+    str,
+)
+HEADERS = Kind(
+    "(name, value) pairs; in the environment Name:Value, one a line",
+    _headers,
+    _parse_headers,
+)

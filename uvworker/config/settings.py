@@ -1,0 +1,197 @@
+"""The values of gunicorn's settings that a worker needs after the fork.
+
+`translate` reads gunicorn's ``cfg`` once and returns plain, frozen values; no room
+past ``worker`` sees ``cfg``. A field has the setting's name, and as its default the
+default that gunicorn 27.0.1 documents: that is also what a gunicorn too old to have
+the setting gets. What every setting means here, honoured or not, stands in `table`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from .options import table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from .options import Options
+
+UNLIMITED_MESSAGE = 2**63 - 1  # bytes; uvicorn's WebSockets have no "no limit"
+THREADS_CEILING = 1000  # gunicorn's default worker_connections, made for threads
+
+LOCALHOST = ("127.0.0.1", "::1")
+SECURE_SCHEME_HEADERS: Mapping[str, str] = MappingProxyType(
+    {
+        "X-FORWARDED-PROTOCOL": "ssl",
+        "X-FORWARDED-PROTO": "https",
+        "X-FORWARDED-SSL": "on",
+    }
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What gunicorn is told, in the shape that the worker uses.
+
+    Where the shape differs from gunicorn's, the field says so.
+    """
+
+    # Life. Seconds; `timeout` and `graceful_timeout` 0 mean no limit.
+    timeout: int = 30
+    graceful_timeout: int = 30
+    max_requests: int = 0  # 0: never
+    max_requests_jitter: int = 0  # drawn by the worker, after the fork
+    reload: bool = False
+
+    # Connections
+    backlog: int = 2048
+    worker_connections: int | None = None  # None: no ceiling, see `_ceiling`
+    keepalive: float = 2.0  # seconds; 0: close after each response
+    asgi_disconnect_grace_period: int = 3  # seconds; 0: cancel at once
+
+    # The request's head; 0: no limit
+    limit_request_line: int = 4094  # bytes
+    limit_request_fields: int = 100
+    limit_request_field_size: int = 8190  # bytes
+    permit_obsolete_folding: bool = False
+    permit_unconventional_http_method: bool = False
+    permit_unconventional_http_version: bool = False
+    casefold_http_method: bool = False
+
+    # The app and the protocols that serve it
+    asgi_loop: str = "auto"
+    asgi_lifespan: str = "auto"
+    http_parser: str | type = "auto"  # uvicorn's word: auto, httptools, h11, or more
+    http_protocols: tuple[str, ...] = ("h1",)
+    http2_cleartext: str = "off"
+    http2_max_concurrent_streams: int = 100
+    http2_max_header_list_size: int = 65536  # bytes
+    root_path: str = ""
+    websocket_max_message_size: int = 16 * 1024 * 1024  # bytes
+
+    # Who the client is
+    forwarded_allow_ips: tuple[str, ...] = LOCALHOST
+    secure_scheme_headers: Mapping[str, str] = field(
+        default_factory=lambda: SECURE_SCHEME_HEADERS
+    )
+    forwarder_headers: tuple[str, ...] = ("SCRIPT_NAME", "PATH_INFO")
+    header_map: str = "drop"
+    proxy_protocol: str = "off"  # off, v1, v2 or auto, also where it was a boolean
+    proxy_allow_ips: tuple[str, ...] = LOCALHOST
+
+    # TLS: the context is gunicorn's own; these files are watched for renewal
+    certfile: str | None = None
+    keyfile: str | None = None
+    ca_certs: str | None = None
+
+    # Logs
+    accesslog: str | None = None
+    access_log_format: str = (
+        '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+    )
+    syslog: bool = False
+    disable_redirect_access_to_syslog: bool = False
+    statsd_host: Any = None  # gunicorn's parsed address; None: no metrics
+
+    # Hooks that cost a request something; None where nobody set them
+    pre_request: Callable[..., Any] | None = None
+    post_request: Callable[..., Any] | None = None
+
+
+def _ceiling(value: int) -> int | None:
+    """Return the ceiling of connections, if the user set one.
+
+    gunicorn's default is sized for threads and green threads. It would quietly cap a
+    server of WebSockets, so it means "as many as there are file descriptors". A user
+    who wants a thousand says 999 or 1001: gunicorn does not tell a default from the
+    same value set on purpose.
+    """
+    return None if value == THREADS_CEILING else value
+
+
+def _proxy_protocol(value: str | bool) -> str:
+    """Return the mode; before gunicorn 24 the setting was a boolean, and v1 only."""
+    if isinstance(value, bool):
+        return "v1" if value else "off"
+    return value
+
+
+def _protocols(value: list[str] | bool) -> tuple[str, ...]:
+    """Return the protocols in order of preference; uvicorn's http2 is a boolean."""
+    if isinstance(value, bool):
+        return ("h2", "h1") if value else ("h1",)
+    return tuple(value)
+
+
+PARSERS = MappingProxyType({"auto": "auto", "fast": "httptools", "python": "h11"})
+
+# Settings whose value changes its shape on the way.
+SHAPES: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
+    {
+        "worker_connections": _ceiling,
+        "keepalive": float,
+        "http_parser": lambda value: PARSERS.get(value, value),
+        "http_protocols": _protocols,
+        "websocket_max_message_size": lambda size: size or UNLIMITED_MESSAGE,
+        "forwarded_allow_ips": tuple,
+        "secure_scheme_headers": lambda headers: MappingProxyType(dict(headers)),
+        "forwarder_headers": tuple,
+        "proxy_protocol": _proxy_protocol,
+        "proxy_allow_ips": tuple,
+    }
+)
+
+HOOKS = ("pre_request", "post_request")
+
+
+def changed(cfg: Any, name: str) -> bool:
+    """Return whether the user gave setting `name` a value other than its default.
+
+    A setting knows its default only before validation, so the default is read from a
+    fresh one.
+
+    Args:
+        cfg: gunicorn's ``Config``.
+        name: a setting that this gunicorn has.
+
+    """
+    setting = cfg.settings[name]
+    return bool(setting.get() != type(setting)().get())
+
+
+def translate(cfg: Any, options: Options) -> Settings:
+    """Return what `cfg` says, overridden by uvicorn's names for the same in `options`.
+
+    Args:
+        cfg: gunicorn's ``Config``, of any supported version.
+        options: the worker's resolved options.
+
+    """
+    known = [item.name for item in fields(Settings) if item.name in cfg.settings]
+    values = {name: _given(cfg, name) for name in known} | _overrides(options)
+    return Settings(**{name: _shaped(name, value) for name, value in values.items()})
+
+
+def _given(cfg: Any, name: str) -> Any:
+    if name in HOOKS and not changed(cfg, name):
+        return None
+    return cfg.settings[name].get()
+
+
+def _overrides(options: Options) -> dict[str, Any]:
+    """Return the settings that `options` sets by uvicorn's names for them."""
+    given = {
+        row.setting: value
+        for name, row in table().items()
+        if row.setting and (value := getattr(options, name)) is not None
+    }
+    if given.pop("accesslog", True):  # uvicorn's True names no destination
+        return given
+    return given | {"accesslog": None}
+
+
+def _shaped(name: str, value: Any) -> Any:
+    return SHAPES[name](value) if name in SHAPES else value
