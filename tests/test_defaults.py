@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ CONF = Path(__file__).parent.parent / "conf" / "gunicorn.conf.py"
 
 
 def heartbeat_files(pid: int) -> list[str]:
-    links = [os.readlink(fd) for fd in Path(f"/proc/{pid}/fd").iterdir()]
+    links = [str(fd.readlink()) for fd in Path(f"/proc/{pid}/fd").iterdir()]
     return [link for link in links if "wgunicorn-" in link]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import os
 import sys
 import time
@@ -17,11 +18,16 @@ import uvicorn
 from gunicorn.errors import AppImportError
 from gunicorn.workers import base
 
+from .config import settings
 from .config.interface import interface_of
+from .config.options import Options
+from .config.sources import OptionError, resolve, unapplied
 from .lifespan import Lifespan, LifespanFailed
 from .process import exits, heartbeat, logs, signals
 from .reload import failure_page, files_of
 from .server import Deadlines, Server
+
+_UVICORN_PARAMETERS = inspect.signature(uvicorn.Config).parameters
 
 HALT_WAIT = 10.0  # seconds that a worker whose sibling failed first waits to be stopped
 
@@ -40,6 +46,26 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     _halt_token: ClassVar[exits.HaltToken | None] = None
 
     # In the arbiter, before the fork
+
+    @classmethod
+    def check_config(cls, _cfg: Any, log: Any) -> None:
+        """Refuse, before the first fork, what no worker could serve with.
+
+        Called by the arbiter at start, not at a reload; raises ``RuntimeError``,
+        which gunicorn prints as one line, and ends with exit code 1.
+        """
+        try:
+            cls._options()
+        except OptionError as error:
+            raise RuntimeError(str(error)) from error
+        for sentence in unapplied(os.environ):
+            log.warning("%s", sentence)
+
+    @classmethod
+    def _options(cls) -> Options:
+        return resolve(
+            _UVICORN_PARAMETERS, config_kwargs=cls.CONFIG_KWARGS, environ=os.environ
+        )
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -94,35 +120,45 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             self._loop.close()
 
     def _configure(self) -> uvicorn.Config:
+        options = self._options()
+        told = settings.translate(self.cfg, options)
+        app, interface = self._app(options)
+        # As a factory, so that uvicorn does not call the app to see what happens.
+        arguments = options.for_uvicorn(_UVICORN_PARAMETERS) | {
+            "app": lambda: app,
+            "factory": True,
+            "interface": interface,
+            "log_config": None,
+            "access_log": False,
+            "loop": told.asgi_loop,
+            "lifespan": told.asgi_lifespan,
+            "http": "httptools" if told.http_parser == "auto" else told.http_parser,
+            "root_path": told.root_path,
+            "backlog": told.backlog,
+            "timeout_keep_alive": told.keepalive,
+            "ws_max_size": told.websocket_max_message_size,
+            "forwarded_allow_ips": list(told.forwarded_allow_ips),
+        }
+        return uvicorn.Config(**arguments)
+
+    def _app(self, options: Options) -> tuple[Any, str]:
+        """Return the app and what it speaks, or say why it cannot be served."""
         app = self.wsgi
-        interface = self.CONFIG_KWARGS.get("interface") or interface_of(app)
-        if interface == "factory":
-            self.log.warning(
-                "The app takes no arguments and is called as a factory; "
-                "write `module:name()` to say so."
-            )
+        if interface_of(app) == "factory":
+            if not options.factory:
+                self.log.warning(
+                    "The app takes no arguments, so it is called as a factory; "
+                    "write `module:name()` to say so."
+                )
             app = app()
-            interface = interface_of(app)
-        if interface == "wsgi" and "interface" not in self.CONFIG_KWARGS:
+        spoken = interface_of(app) if options.interface == "auto" else options.interface
+        if spoken == "wsgi" and options.interface == "auto":
             raise AppImportError(
                 "The app takes (environ, start_response): it is a WSGI app, and "
                 "uvworker serves ASGI. Serve it with gunicorn's own worker "
                 "(-k gthread), or wrap it: a2wsgi.WSGIMiddleware(app)."
             )
-        arguments = {
-            "lifespan": getattr(self.cfg, "asgi_lifespan", "auto"),
-            "loop": getattr(self.cfg, "asgi_loop", "auto"),
-            "interface": interface,
-            "http": "httptools",
-            "timeout_keep_alive": self.cfg.keepalive,
-            "backlog": self.cfg.backlog,
-            "forwarded_allow_ips": self.cfg.forwarded_allow_ips,
-            **self.CONFIG_KWARGS,
-        }
-        # As a factory, so that uvicorn does not call the app to see what happens.
-        return uvicorn.Config(
-            lambda: app, factory=True, log_config=None, access_log=False, **arguments
-        )
+        return app, spoken
 
     # On the loop
 
