@@ -1,0 +1,327 @@
+"""Who the client is, as a trusted proxy tells it in the request's headers.
+
+Here lives everything that a header may change in the ASGI scope: scheme, client,
+root path and path. Rules: a header of an untrusted peer changes nothing; an
+address is believed only when a trusted hop wrote it, so lists are read from the
+right; what contradicts itself is refused, never resolved.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+
+from .peers import LAST_PORT, Address, Peer, TrustedPeers, parse_address
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+
+Header: TypeAlias = tuple[bytes, bytes]
+Hop: TypeAlias = tuple[str, str]  # the sender's node, and the scheme it used or ""
+
+# A claimed address is at most `[` 45 characters `]:65535`, or a hidden name.
+NODE_LENGTH = 64  # characters; longer ones are no address and not worth a cache slot
+NODE_CACHE = 4096  # entries, about 1 MB; clients come back, and parsing costs 3 µs
+
+X_FORWARDED_FOR = b"x-forwarded-for"
+FORWARDED = b"forwarded"
+SCRIPT_NAME = b"script_name"
+PATH_INFO = b"path_info"
+
+# ASGI's names of the schemes by scope type, for (False, True) = (plain, secure).
+SCHEMES = {"http": ("http", "https"), "websocket": ("ws", "wss")}
+# What a proxy calls them; some name the WebSocket's own scheme.
+SECURE = {"http": False, "ws": False, "https": True, "wss": True}
+
+
+class ForwardedError(Exception):
+    """The trusted proxy's headers cannot be believed: the request is a 400."""
+
+
+@dataclass(frozen=True, slots=True)
+class Forwarding:
+    """What the proxies in front may say, decided once from the settings.
+
+    `trusts` is asked once per connection, `apply` once per request of a trusted
+    peer, `keeps` only for a header with an underscore in its name.
+    """
+
+    peers: TrustedPeers
+    secure_values: Mapping[bytes, frozenset[bytes]]
+    forwarder_headers: frozenset[bytes]
+    header_map: str
+    forwarded_header: str
+    claims: frozenset[bytes]  # the names that `apply` reads
+
+    @classmethod
+    def from_settings(
+        cls,
+        *,
+        forwarded_allow_ips: str | Iterable[str] = ("127.0.0.1", "::1"),
+        secure_scheme_headers: Mapping[str, str] | None = None,
+        forwarder_headers: Iterable[str] = ("SCRIPT_NAME", "PATH_INFO"),
+        header_map: Literal["drop", "refuse", "dangerous"] = "drop",
+        forwarded_header: Literal["x-forwarded", "rfc7239"] = "x-forwarded",
+    ) -> Forwarding:
+        """Read gunicorn's settings of the same names.
+
+        `forwarded_header` is this package's option: which family of headers the
+        proxy sets. The other family is not read at all, because a proxy hands on
+        untouched whatever it does not set, and a client could have written it.
+        """
+        names = frozenset(_wire(name) for name in forwarder_headers)
+        secure: dict[bytes, frozenset[bytes]] = {}
+        if forwarded_header == "rfc7239":
+            claims = {FORWARDED}
+        else:
+            for name, value in (secure_scheme_headers or {}).items():
+                secure[_wire(name)] = _secure_values(value)
+            claims = {X_FORWARDED_FOR, *secure}
+        claims |= names & {SCRIPT_NAME, PATH_INFO}
+        return cls(
+            peers=TrustedPeers.parse(forwarded_allow_ips),
+            secure_values=secure,
+            forwarder_headers=names,
+            header_map=header_map,
+            forwarded_header=forwarded_header,
+            claims=frozenset(claims),
+        )
+
+    def trusts(self, peer: Peer | None) -> bool:
+        """Tell whether a connection's peer is a trusted proxy; None is a unix socket.
+
+        Behind the PROXY protocol the peer is the address that it announced: what
+        that client wrote into headers came through the proxy as it was.
+        """
+        return self.peers.trusts(peer)
+
+    def keeps(self, name: bytes, *, trusted: bool) -> bool:
+        """Tell whether a header with an underscore in its name reaches the app.
+
+        Gunicorn's `header_map` and `forwarder_headers`: `X_Real_Ip` and
+        `X-Real-Ip` are one variable to CGI-like readers, so a client can forge the
+        second by sending the first.
+
+        Args:
+            name: in lower case; ask only `if b"_" in name`.
+            trusted: what `trusts` said of the connection.
+
+        Raises:
+            ForwardedError: `header_map = "refuse"`.
+
+        """
+        if trusted and not self.forwarder_headers.isdisjoint((name, b"*")):
+            return True
+        if self.header_map in ("drop", "dangerous"):
+            return self.header_map == "dangerous"
+        raise ForwardedError(
+            f"header {name.decode('latin-1')!r} has an underscore in its name, "
+            "which header_map = 'refuse' forbids"
+        )
+
+    def apply(self, scope: MutableMapping[str, Any]) -> None:
+        """Rewrite the scope of a trusted peer's request as its headers tell.
+
+        Args:
+            scope: of type `http` or `websocket`; `scheme`, `client`, `root_path`,
+                `path` and `raw_path` may change, `headers` never do.
+
+        Raises:
+            ForwardedError: the headers are malformed or contradict one another.
+
+        """
+        claims = [header for header in scope["headers"] if header[0] in self.claims]
+        if not claims:
+            return
+        if self.forwarded_header == "rfc7239":
+            self._apply_forwarded(scope, claims)
+        else:
+            self._apply_scheme(scope, claims)
+            self._apply_forwarded_for(scope, claims)
+        _apply_mount(scope, claims)
+
+    def _apply_scheme(
+        self, scope: MutableMapping[str, Any], claims: Sequence[Header]
+    ) -> None:
+        verdicts = {
+            value in self.secure_values[name]
+            for name, value in claims
+            if name in self.secure_values
+        }
+        if len(verdicts) > 1:
+            raise ForwardedError(
+                "the proxy's headers disagree on whether the client used https; "
+                "let it set, or clear, each header of secure_scheme_headers"
+            )
+        for secure in verdicts:
+            scope["scheme"] = SCHEMES[scope["type"]][secure]
+
+    def _apply_forwarded_for(
+        self, scope: MutableMapping[str, Any], claims: Sequence[Header]
+    ) -> None:
+        values = [value for name, value in claims if name == X_FORWARDED_FOR]
+        if values:
+            nodes = b",".join(values).decode("latin-1").split(",")
+            client, _ = self._origin([(node.strip(), "") for node in nodes])
+            scope["client"] = client or scope["client"]
+
+    def _apply_forwarded(
+        self, scope: MutableMapping[str, Any], claims: Sequence[Header]
+    ) -> None:
+        client, proto = self._origin(
+            [
+                (element.get("for", ""), element.get("proto", ""))
+                for name, value in claims
+                if name == FORWARDED
+                for element in parse_forwarded(value.decode("latin-1"))
+            ]
+        )
+        scope["client"] = client or scope["client"]
+        secure = SECURE.get(proto.lower())
+        if secure is not None:
+            scope["scheme"] = SCHEMES[scope["type"]][secure]
+
+    def _origin(self, hops: Sequence[Hop]) -> tuple[Peer | None, str]:
+        """Walk from our own proxy outwards, as far as trusted hops vouch.
+
+        An entry that is no address (`unknown`, `_hidden`, garbage) ends the walk:
+        what stands left of it has no sponsor. The client is then the last hop that
+        was named, as nginx's realip module has it; uvicorn would report the garbage.
+        """
+        client, proto = None, ""
+        for node, proto in reversed(hops):  # noqa: B007 - the last one seen counts
+            origin = parse_node(node) if len(node) <= NODE_LENGTH else None
+            if origin is None:
+                break
+            address, client = origin
+            if not self.peers.includes(address):
+                break
+        return client, proto
+
+
+def _wire(name: str) -> bytes:
+    """Write a header's name as it stands in an ASGI scope."""
+    return name.lower().encode("latin-1")
+
+
+def _secure_values(value: str) -> frozenset[bytes]:
+    """List what means "secure"; a proxy may say wss of a WebSocket (Traefik does)."""
+    values = {value, "wss"} if value == "https" else {value}
+    return frozenset(item.encode("latin-1") for item in values)
+
+
+# -- addresses: RFC 7239 section 6, and what proxies write in X-Forwarded-For
+
+_NODE = re.compile(
+    r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<v4>[0-9.]+))"
+    r"(?::(?:(?P<port>[0-9]{1,5})|_[A-Za-z0-9._-]+))?"
+    r"|(?P<bare>[0-9A-Fa-f:.]+)"
+)
+
+
+@lru_cache(maxsize=NODE_CACHE)
+def parse_node(text: str) -> tuple[Address, Peer] | None:
+    """Read `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
+
+    Returns the address and the client for the scope, with port 0 if it is unknown
+    or hidden; None for anything else.
+    """
+    match = _NODE.fullmatch(text)
+    if match is None:
+        return None
+    address = parse_address(match["v6"] or match["v4"] or match["bare"])
+    port = int(match["port"] or 0)
+    if address is None or port > LAST_PORT:
+        return None
+    return address, (str(address), port)
+
+
+# -- RFC 7239 section 4: elements divided by commas, pairs divided by semicolons
+
+_NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
+_PLAIN = r'[^\x00- ",;\\\x7f]+'
+_QUOTED = r'(?:[^"\\]|\\.)*'
+# Nothing here can match the same blanks twice: a field of 8000 blanks stays cheap.
+_PAIR = re.compile(rf'[ \t]*(?:({_NAME})=(?:({_PLAIN})|"({_QUOTED})")[ \t]*)?(;|,|\Z)')
+
+
+def parse_forwarded(value: str) -> list[dict[str, str]]:
+    """Read one `Forwarded` field into its elements, outermost hop first.
+
+    Each field line is read by itself, so that a quote which a client left open
+    cannot swallow what the proxy appended. Values may hold `:` and brackets without
+    quotes, as proxies send them in spite of the grammar.
+
+    Raises:
+        ForwardedError: the field is malformed, or names a parameter twice in one
+            element.
+
+    """
+    elements: list[dict[str, str]] = []
+    element: dict[str, str] = {}
+    position, end = 0, ","
+    while end:
+        match = _PAIR.match(value, position)
+        if match is None:
+            rest = value[position : position + NODE_LENGTH]
+            raise ForwardedError(f"malformed Forwarded header at {rest!r}")
+        name, plain, quoted, end = match.groups()
+        if name:
+            name = name.lower()
+            if name in element:
+                raise ForwardedError(f"{name!r} stands twice in a Forwarded element")
+            element[name] = plain or re.sub(r"\\(.)", r"\1", quoted)
+        if end != ";" and element:
+            elements.append(element)
+            element = {}
+        position = match.end()
+    return elements
+
+
+# -- where the app is mounted: SCRIPT_NAME and PATH_INFO
+
+
+def _apply_mount(scope: MutableMapping[str, Any], claims: Sequence[Header]) -> None:
+    """Turn SCRIPT_NAME and PATH_INFO into `root_path` and `path`.
+
+    ASGI's `path` includes `root_path`, where CGI's PATH_INFO does not include
+    SCRIPT_NAME. Gunicorn demands that the request's path begins with SCRIPT_NAME;
+    so do we, at a segment's end, because a proxy that strips the prefix cannot be
+    told from one that does not. One that strips it sends PATH_INFO, too.
+    """
+    script_name = _single(claims, SCRIPT_NAME)
+    path_info = _single(claims, PATH_INFO)
+    root = scope["root_path"]
+    if script_name is not None:
+        _unmount(scope, root)
+        root = scope["root_path"] = script_name.rstrip("/")
+    if path_info is not None:
+        scope["path"] = root + path_info or "/"
+    elif script_name is not None and not f"{scope['path']}/".startswith(f"{root}/"):
+        raise ForwardedError(
+            f"the path {scope['path']!r} does not begin with the SCRIPT_NAME "
+            f"{script_name!r} that the proxy sent"
+        )
+
+
+def _unmount(scope: MutableMapping[str, Any], root: str) -> None:
+    """Take off the configured `root_path`, which SCRIPT_NAME overrides."""
+    if root:
+        scope["path"] = scope["path"].removeprefix(root)
+        scope["raw_path"] = scope["raw_path"].removeprefix(root.encode())
+
+
+def _single(claims: Sequence[Header], name: bytes) -> str | None:
+    """Return a header's one value; the client may have sent it beside the proxy."""
+    values = {value for key, value in claims if key == name}
+    if not values:
+        return None
+    value, *others = (value.decode("utf-8", "replace") for value in values)
+    label = name.decode().upper()
+    if others:
+        raise ForwardedError(f"{label} came twice, with different values")
+    if value and not value.startswith("/"):
+        raise ForwardedError(f"{label} {value!r} does not begin with a slash")
+    return value
