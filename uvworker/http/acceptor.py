@@ -1,0 +1,289 @@
+"""Who accepts the next connection: evenly among the workers, up to a ceiling, at ease.
+
+The listening sockets are shared, so what one worker leaves in the backlog another
+takes. That is the whole method, and its rule: nobody waits for a sibling longer than a
+sibling that is alive needs.
+
+Even. The kernel wakes every worker for a connection and the first to call ``accept``
+has it; of a burst, the first takes most. (EPOLLEXCLUSIVE, out of reach through an event
+loop's ``add_reader``, would wake fewer, and prefer the same one again and again.) So a
+worker that has more than its share stops reading for a millisecond and looks again.
+After `LOOKS` looks at a connection that nobody took, it takes it, and has the next 1,
+4, 16 ... without waiting until it has its share again: a stopped sibling, whose share
+stays low, costs a burst of any size some milliseconds in all.
+
+Ceiling. A full worker stops reading until `Acceptor.connection_closed` says that it is
+not; meanwhile it costs nothing.
+
+At ease. A listener stays readable when ``accept`` fails for want of a file descriptor,
+and the loop would spin: so the worker pauses, says what to do, and tries again.
+
+It knows neither the scoreboard nor the protocol: what it needs of them is passed in.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import math
+import socket
+import ssl as tls
+from collections.abc import Callable, Sequence
+from typing import Any
+
+logger = logging.getLogger("uvicorn.error")
+
+LOOK = 0.001  # seconds that a connection is left to a sibling; a loop's finest timer
+LOOKS = 3  # looks at a connection that is not taken until its taker is given up
+STEP = 4  # factor by which the allowance beyond the share grows after that
+
+STARVED = 0.2  # seconds until the next try when accept fails for want of a resource
+SILENCE = 60.0  # seconds between two log lines about the same trouble
+
+# accept(2): errors of the one connection that was to be accepted, which is gone.
+ITS_OWN = {
+    errno.ECONNABORTED,
+    errno.EHOSTDOWN,
+    errno.EHOSTUNREACH,
+    errno.ENETDOWN,
+    errno.ENETUNREACH,
+    errno.ENOPROTOOPT,
+    errno.EOPNOTSUPP,
+    errno.EPERM,
+    errno.EPROTO,
+    getattr(errno, "ENONET", errno.EPROTO),  # Linux only
+}
+
+ADVICE = {
+    errno.EMFILE: "raise the limit of open files (ulimit -n, LimitNOFILE=), or set "
+    "worker_connections below it",
+    errno.ENFILE: "the whole system is out of open files: raise fs.file-max",
+    errno.ENOBUFS: "the kernel is out of memory for sockets",
+    errno.ENOMEM: "the kernel is out of memory for sockets",
+}
+
+
+class Acceptor:
+    """Accept connections from *listeners* and give each a protocol of *factory*.
+
+    Constructed on the loop; accepts from `resume` until `close`.
+
+    *listeners*: listening sockets, non-blocking, of any stream family. They stay the
+    caller's: they are neither put to ``listen`` again, so the backlog is what it was,
+    nor closed.
+    *connections*: returns how many connections the protocols have open.
+    *surplus*: is called with the open connections of this worker, those in their TLS
+    handshake included, and returns how many it has beyond its share. Up to 0, it may
+    take the next.
+    *ceiling*: connections that this worker has open at most (``worker_connections``);
+    None: as many as there are file descriptors.
+    *ssl*, *handshake_timeout*: as in ``loop.create_server``; seconds.
+    """
+
+    def __init__(  # noqa: PLR0913  # each is a decision that is not made here
+        self,
+        factory: Callable[[], asyncio.BaseProtocol],
+        listeners: Sequence[socket.socket],
+        *,
+        connections: Callable[[], int],
+        surplus: Callable[[int], int] = lambda _connections: 0,
+        ceiling: int | None = None,
+        ssl: tls.SSLContext | None = None,
+        handshake_timeout: float | None = None,
+    ) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._factory = factory
+        self._doors = [_Door(self, listener) for listener in listeners]
+        self._connections = connections
+        self._surplus = surplus
+        self._ceiling = math.inf if ceiling is None else ceiling
+        self._ssl = ssl
+        self._handshake_timeout = handshake_timeout if ssl else None
+        self._opening: set[asyncio.Task[None]] = set()
+        self._allowance = (
+            0  # connections beyond the share, after siblings were given up
+        )
+        self._reading = False
+        self._full = False
+        self._said: dict[str, float] = {}
+
+    # How it is told
+
+    def resume(self) -> None:
+        """Accept, unless the worker is full."""
+        self._reading = True
+        self._full = False
+        for door in self._doors:
+            door.open()
+
+    def pause(self) -> None:
+        """Stop accepting; what comes stays in the backlog, for a sibling or later."""
+        self._reading = False
+        self._shut()
+
+    def connection_closed(self) -> None:
+        """Accept again if the worker was full; call it after each close."""
+        if self._full and self._reading and self.open < self._ceiling:
+            self.resume()
+
+    def drain_backlog(self) -> int:
+        """Accept all that waits, shares and ceiling regardless; return how many.
+
+        For the end, when no sibling will: who is in the backlog believes to be
+        connected, may have sent a request, and would be reset. Right before the
+        listener is closed, as connections may come until then.
+        """
+        accepted = 0
+        for door in self._doors:
+            while self._accept(door):
+                accepted += 1
+        return accepted
+
+    def close(self) -> None:
+        """Stop accepting for good; what is in its TLS handshake goes on."""
+        self.pause()
+        self._doors.clear()
+
+    @property
+    def open(self) -> int:
+        """Connections that are open, those in their TLS handshake included."""
+        return self._connections() + len(self._opening)
+
+    # On the loop, when a listener is readable
+
+    def readable(self, door: _Door) -> None:
+        """Take one connection, or leave it: one, so that siblings get theirs."""
+        if self.open >= self._ceiling:
+            self._rest()
+        elif self._is_my_turn(door):
+            self._accept(door)
+
+    def _is_my_turn(self, door: _Door) -> bool:
+        surplus = self._surplus(self.open)
+        if surplus <= 0:
+            self._allowance = 0
+        elif surplus > self._allowance:
+            if not door.waited_enough():
+                door.close(LOOK)
+                return False
+            self._allowance = surplus * STEP
+        door.looks = 0
+        return True
+
+    def _accept(self, door: _Door) -> bool:
+        """Accept one connection; False if there is none to have."""
+        try:
+            connection, _peer = door.listener.accept()
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError as error:
+            if error.errno in ITS_OWN:
+                return True
+            self._starve(error)
+            return False
+        task = self._loop.create_task(self._hand_over(connection))
+        self._opening.add(task)
+        task.add_done_callback(self._opened)
+        return True
+
+    async def _hand_over(self, connection: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                self._factory,
+                connection,
+                ssl=self._ssl,
+                ssl_handshake_timeout=self._handshake_timeout,
+            )
+        except OSError as error:  # a TLS error is one, and so is a timeout
+            connection.close()
+            logger.debug("A client was lost before its first request: %r", error)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._opening.discard(task)
+        self.connection_closed()  # in its handshake; if not, it is counted elsewhere
+
+    def _rest(self) -> None:
+        self._full = True
+        self._shut()
+        self._say(
+            "ceiling",
+            f"This worker has {self._ceiling} connections, as many as "
+            "worker_connections allows: new ones wait for a sibling, or for a close.",
+        )
+
+    def _starve(self, error: OSError) -> None:
+        for door in self._doors:
+            door.close(STARVED)
+        advice = ADVICE.get(error.errno or 0, "trying again")
+        self._say(f"errno {error.errno}", f"Cannot accept: {error.strerror}; {advice}.")
+
+    def _shut(self) -> None:
+        for door in self._doors:
+            door.close()
+
+    def _say(self, trouble: str, line: str) -> None:
+        now = self._loop.time()
+        if now - self._said.get(trouble, -math.inf) >= SILENCE:
+            self._said[trouble] = now
+            logger.warning(line)
+
+
+class Connections(set[Any]):
+    """A worker's open connections, as uvicorn's protocols keep them; tells of changes.
+
+    A drop-in for ``server_state.connections``, to which HTTP and WebSocket protocols
+    add themselves and from which they discard themselves.
+
+    *changed*: called with the number of connections after each change.
+    """
+
+    def __init__(self, changed: Callable[[int], object]) -> None:
+        super().__init__()
+        self._changed = changed
+
+    def add(self, connection: Any, /) -> None:
+        """Add a connection."""
+        super().add(connection)
+        self._changed(len(self))
+
+    def discard(self, connection: Any, /) -> None:
+        """Remove a connection, if it is there."""
+        super().discard(connection)
+        self._changed(len(self))
+
+
+class _Door:
+    """One listener, watched or not."""
+
+    def __init__(self, acceptor: Acceptor, listener: socket.socket) -> None:
+        self.listener = listener
+        self.looks = 0  # at a connection that was left to a sibling
+        self._acceptor = acceptor
+        self._loop = asyncio.get_running_loop()
+        self._reopening: asyncio.TimerHandle | None = None
+        self._reopened_at = 0.0
+
+    def open(self) -> None:
+        self._cancel()
+        self._reopened_at = self._loop.time()
+        self._loop.add_reader(self.listener.fileno(), self._acceptor.readable, self)
+
+    def close(self, seconds: float | None = None) -> None:
+        """Stop watching, for some *seconds* or until `open`."""
+        self._cancel()
+        self._loop.remove_reader(self.listener.fileno())
+        if seconds is not None:
+            self._reopening = self._loop.call_later(seconds, self.open)
+
+    def waited_enough(self) -> bool:
+        """Count a look. A listener that was silent since the last begins anew."""
+        if self._loop.time() - self._reopened_at > LOOK:
+            self.looks = 0
+        self.looks += 1
+        return self.looks > LOOKS
+
+    def _cancel(self) -> None:
+        if self._reopening is not None:
+            self._reopening.cancel()
+            self._reopening = None
