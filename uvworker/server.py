@@ -8,13 +8,16 @@ signals are the worker's; the server is told by :meth:`Server.drain` and
 from __future__ import annotations
 
 import asyncio
+import enum
 import logging
 import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
 import uvicorn
 
+from .http.acceptor import Acceptor
 from .lifespan import Lifespan, LifespanFailed
 
 logger = logging.getLogger("uvicorn.error")
@@ -29,11 +32,20 @@ QUIT_TIMEOUT = 1.8  # seconds; gunicorn gives a quick shutdown two
 CANCEL_WINDOW = 0.3  # seconds for cancelled requests to run their `finally`
 
 
+class Stage(enum.Enum):
+    """Where a server is in its life; each is reached at most once, in this order."""
+
+    SERVING = enum.auto()
+    DRAINING = enum.auto()  # accepts no more, finishes what it has
+    LEAVING = enum.auto()  # nothing in flight: lifespan shutdown, then the end
+
+
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """Until when each part of a stop may last, in seconds of the loop's clock."""
 
-    requests: float  # what is in flight may finish
+    notice: float  # what is in flight may finish by itself; then it is told to
+    requests: float  # what was told may finish; then it is cut
     lifespan: float  # the app may shut down
     process: float  # the process is gone, whatever still holds it
 
@@ -42,20 +54,37 @@ class Deadlines:
         """Share gunicorn's ``graceful_timeout`` out, from *now*."""
         end = now + graceful_timeout
         reserve = min(RESERVE_MOST, graceful_timeout * RESERVE_SHARE)
-        return cls(end - reserve, end - reserve / 4, end - reserve / 8)
+        return cls(
+            notice=end - 2 * reserve,
+            requests=end - reserve,
+            lifespan=end - reserve / 4,
+            process=end - reserve / 8,
+        )
 
     @classmethod
     def quit(cls, now: float) -> Deadlines:
         """No time for requests, a little for the lifespan."""
         end = now + QUIT_TIMEOUT
-        return cls(now, end - CANCEL_WINDOW, end)
+        return cls(notice=now, requests=now, lifespan=end - CANCEL_WINDOW, process=end)
+
+
+class Connections(set[Any]):
+    """uvicorn's set of open connections, which says when one closes."""
+
+    on_close: Callable[[], object]
+
+    def discard(self, connection: object) -> None:
+        """Forget *connection*, as each protocol does in its ``connection_lost``."""
+        super().discard(connection)
+        self.on_close()
 
 
 class Server(uvicorn.Server):
     """One worker's server; constructed, told and served on one event loop.
 
     *graceful_timeout*: gunicorn's, seconds.
-    *on_stop*: called once or twice, on the loop, with the deadlines of the stop.
+    *on_stage*: called on the loop when a stage is reached.
+    *on_stop*: called on the loop, once or twice, with the deadlines of the stop.
     """
 
     def __init__(
@@ -64,20 +93,30 @@ class Server(uvicorn.Server):
         lifespan: Lifespan,
         *,
         graceful_timeout: float,
+        on_stage: Callable[[Stage], object],
         on_stop: Callable[[Deadlines], object],
     ) -> None:
         super().__init__(config)
         self.lifespan = lifespan
         self._graceful_timeout = graceful_timeout
+        self._on_stage = on_stage
         self._on_stop = on_stop
         self._told = asyncio.Event()
+        self._take_backlog = False
         self._deadlines: Deadlines | None = None
+        self._acceptor: Acceptor
+        self._listeners: list[socket.socket] = []
 
     # How it is told
 
-    def drain(self) -> None:
-        """Stop accepting, let requests finish within ``graceful_timeout``, leave."""
+    def drain(self, *, take_backlog: bool = False) -> None:
+        """Stop accepting, let requests finish within ``graceful_timeout``, leave.
+
+        *take_backlog*: accept what waits in the backlog first, because nobody else
+        will: no sibling serves, or each worker has a backlog of its own.
+        """
         if self._deadlines is None:
+            self._take_backlog = take_backlog
             self._stop(Deadlines.drain(self._now(), self._graceful_timeout))
 
     def quit(self) -> None:
@@ -94,8 +133,12 @@ class Server(uvicorn.Server):
 
     # Its life
 
-    async def serve(self, sockets: Sequence[socket.socket] | None = None) -> None:
+    async def serve(
+        self, sockets: list[socket.socket] | None = None, **acceptor: Any
+    ) -> None:
         """Run the app's startup, serve on *sockets* until told, and leave cleanly.
+
+        *acceptor*: further arguments of :class:`~uvworker.http.acceptor.Acceptor`.
 
         Returns when the app is shut down and no task is left. Raises
         :class:`~uvworker.lifespan.LifespanFailed` when the app does not start; a
@@ -104,9 +147,11 @@ class Server(uvicorn.Server):
         ticking = asyncio.ensure_future(self._tick())
         try:
             if await self._start_app():
-                await self._listen(sockets or ())
+                self._listen(sockets or [], acceptor)
                 await self._told.wait()
+                self._on_stage(Stage.DRAINING)
                 await self._drain()
+                self._on_stage(Stage.LEAVING)
                 await self._stop_app()
         finally:
             ticking.cancel()
@@ -123,27 +168,28 @@ class Server(uvicorn.Server):
         starting.result()
         return not self._told.is_set()
 
-    async def _listen(self, sockets: Sequence[socket.socket]) -> None:
-        loop = asyncio.get_running_loop()
-
-        def connection(
-            _loop: asyncio.AbstractEventLoop | None = None,
-        ) -> asyncio.Protocol:
-            return self.config.http_protocol_class(  # type: ignore[call-arg]
-                config=self.config,
-                server_state=self.server_state,
-                app_state=self.lifespan.state,
-                _loop=_loop,
-            )
-
-        self.servers = [
-            await loop.create_server(
-                connection, sock=sock, ssl=self.config.ssl, backlog=self.config.backlog
-            )
-            for sock in sockets
-        ]
+    def _listen(self, sockets: list[socket.socket], further: dict[str, Any]) -> None:
+        self.server_state.connections = connections = Connections()
+        self._listeners = sockets
+        self._acceptor = Acceptor(
+            self._connection,
+            sockets,
+            connections=connections.__len__,
+            ssl=self.config.ssl,
+            **further,
+        )
+        connections.on_close = self._acceptor.connection_closed
+        self._acceptor.resume()
         self.started = True
-        logger.info("Application startup complete.")
+        self._on_stage(Stage.SERVING)
+
+    def _connection(self) -> asyncio.Protocol:
+        return self.config.http_protocol_class(  # type: ignore[call-arg]
+            config=self.config,
+            server_state=self.server_state,
+            app_state=self.lifespan.state,
+            _loop=asyncio.get_running_loop(),
+        )
 
     async def _tick(self) -> None:
         while True:
@@ -151,10 +197,15 @@ class Server(uvicorn.Server):
             await asyncio.sleep(TICK)
 
     async def _drain(self) -> None:
-        for server in self.servers:
-            server.close()
-        for connection in list(self.server_state.connections):
-            connection.shutdown()
+        self._acceptor.pause()
+        if self._take_backlog:
+            self._acceptor.drain_backlog()
+        self._acceptor.close()
+        for listener in self._listeners:
+            listener.close()
+        self._tell_all("shutdown")
+        if not await self._until(self._idle, lambda at: at.notice):
+            self._tell_all("disconnect")
         if not await self._until(self._idle, lambda at: at.requests):
             await self._cut()
 
@@ -162,14 +213,21 @@ class Server(uvicorn.Server):
         tasks = self.server_state.tasks
         if tasks:
             logger.warning("Cancelling %d request(s) out of time.", len(tasks))
+        self._tell_all("cut")
         for task in list(tasks):
             task.cancel()
         await _wait(lambda: not tasks, self._now() + CANCEL_WINDOW)
         for connection in list(self.server_state.connections):
             connection.transport.abort()
 
+    def _tell_all(self, word: str) -> None:
+        """Call a method of every connection; uvicorn's own only know ``shutdown``."""
+        for connection in list(self.server_state.connections):
+            getattr(connection, word, lambda: None)()
+
     def _idle(self) -> bool:
-        return not self.server_state.connections and not self.server_state.tasks
+        state = self.server_state
+        return not (self._acceptor.open or state.connections or state.tasks)
 
     async def _stop_app(self) -> None:
         try:
@@ -183,10 +241,7 @@ class Server(uvicorn.Server):
         """Cancel what the app left running, and close generators and threads."""
         loop = asyncio.get_running_loop()
         others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        if others:
-            await asyncio.wait(others, timeout=CANCEL_WINDOW)
+        await _cancel(others)
         if self._deadlines is not None:
             await self._bounded(loop.shutdown_asyncgens(), "asynchronous generators")
             await self._bounded(loop.shutdown_default_executor(), "executor threads")
@@ -214,6 +269,14 @@ class Server(uvicorn.Server):
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_WINDOW)
 
 
 async def _wait(done: Callable[[], bool], deadline: float) -> None:

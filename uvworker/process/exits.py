@@ -7,6 +7,7 @@ every way out of a worker ends in exactly one of these.
 from __future__ import annotations
 
 import os
+from typing import NoReturn
 
 CLEAN = 0  # drained, recycled or told to stop: the arbiter keeps the number of workers
 ABORTED = 1  # timed out, or held past its deadline: logged, and replaced at once
@@ -36,11 +37,13 @@ class HaltToken:
 
 
 class Leaving(SystemExit):
-    """The worker was told to go before it served.
+    """The worker's own decision to end, with one of the codes above.
 
     A class of its own, because an app that calls ``sys.exit()`` while it is imported
     or started has failed to boot, whatever code it chose.
     """
 
-    def __init__(self) -> None:
-        super().__init__(CLEAN)
+
+def leave(code: int) -> NoReturn:
+    """Raise :class:`Leaving`; as a function, for callbacks."""
+    raise Leaving(code)
