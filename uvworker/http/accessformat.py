@@ -128,7 +128,7 @@ def _response_field(name: str) -> _Atom:
 
 
 _ATOMS: dict[str, _Atom] = {
-    "h": lambda record: record.peer[0] if record.peer else "-",
+    "h": lambda record: _quotable(record.peer[0]) if record.peer else "-",
     "l": lambda _: "-",
     "u": _user,
     "r": _request_line,

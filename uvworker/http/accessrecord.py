@@ -110,10 +110,14 @@ Recorder = Callable[[AccessRecord], None]
 
 def _target_of(scope: Scope, root_path: str = "") -> bytes:
     """Put the request target together again, less a `root_path` of the server's."""
-    path: bytes = scope.get("raw_path") or quote(scope.get("path", "")).encode()
+    path: bytes = scope.get("raw_path") or _quoted(scope.get("path", ""))
     path = path.removeprefix(root_path.encode())
     query: bytes = scope.get("query_string") or b""
     return path + b"?" + query if query else path
+
+
+def _quoted(path: str) -> bytes:
+    return quote(path, errors="replace").encode()  # a surrogate must not raise
 
 
 def together(*recorders: Recorder | None) -> Recorder | None:
@@ -177,6 +181,7 @@ class Recorded:
 _STARTS = ("http.response.start", "websocket.http.response.start")
 _BODIES = ("http.response.body", "websocket.http.response.body")
 _WITHOUT_BODY = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
+_UPGRADED = HTTPStatus.SWITCHING_PROTOCOLS.value
 
 
 def _note(record: AccessRecord, message: Message, *, bodiless: bool) -> None:
@@ -193,12 +198,7 @@ def _note(record: AccessRecord, message: Message, *, bodiless: bool) -> None:
         record.status = message["status"]
         record.headers = list(message.get("headers", ()))
     elif kind == "websocket.accept":
-        record.status = HTTPStatus.SWITCHING_PROTOCOLS.value
+        record.status = _UPGRADED
         record.headers = list(message.get("headers", ()))
-    elif (
-        kind == "websocket.close"
-        and record.status != HTTPStatus.SWITCHING_PROTOCOLS.value
-    ):
-        record.status = (
-            HTTPStatus.FORBIDDEN.value
-        )  # ASGI: closed before it was accepted
+    elif kind == "websocket.close" and record.status != _UPGRADED:
+        record.status = HTTPStatus.FORBIDDEN.value  # closed before it was accepted
