@@ -35,7 +35,7 @@ from uvworker.http.proxyproto import (
 
 PATIENCE = 10.0  # seconds for what should happen at once
 SHORT = 0.3  # seconds for what should not happen at all
-REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
+REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LOCAL, PROXY = 0x20, 0x21
 
 
