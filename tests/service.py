@@ -18,6 +18,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx
+import pytest
+from gunicorn.config import KNOWN_SETTINGS
 
 T = TypeVar("T")
 
@@ -26,6 +28,13 @@ READY = "Application startup complete"
 
 # No control socket: its default path is one for all gunicorns of a user.
 CONF = "control_socket_disable = True\n"
+
+
+def gunicorn_lacks(setting: str) -> pytest.MarkDecorator:
+    """Skip a test where the installed gunicorn does not have *setting*."""
+    known = {known.name for known in KNOWN_SETTINGS}
+    reason = f"this gunicorn has no setting {setting}"
+    return pytest.mark.skipif(setting not in known, reason=reason)
 
 
 def wait_for(fact: Callable[[], T], what: str, patience: float = PATIENCE) -> T:
@@ -54,7 +63,8 @@ class Service:
         self.directory = directory
         self.log_path = directory / "stderr.log"
         self.out_path = directory / "stdout.log"
-        command = [*under, sys.executable, "-m", "gunicorn", "-k", worker]
+        command = [*under, sys.executable, "-m", "gunicorn"]
+        command += ["-k", worker] if worker else []
         command += ["-b", bind] if bind else []
         with self.log_path.open("ab") as err, self.out_path.open("ab") as out:
             self.process = subprocess.Popen(
@@ -103,7 +113,7 @@ class Service:
 
     @property
     def port(self) -> int:
-        return int(self.wait_log(r"Listening at: https?://\S+:(\d+)")[0][1])
+        return int(self.wait_log(r"Listening at: https?://[^\s,]+:(\d+)")[0][1])
 
     @property
     def url(self) -> str:
