@@ -1,0 +1,327 @@
+"""The answering half of a connection: requests to responses, in order.
+
+The rule: one `cycle` is answered at a time, the `queue` holds the requests pipelined
+behind it, and whatever is answered goes out in the order in which it was asked, the
+refusals too. A close that we choose is announced in the response before it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, ClassVar
+
+from .accessrecord import AccessRecord
+from .cycle import Cycle
+from .reading import BODY, DEAF, FRESH, HEAD, Reading
+from .refusal import Refusal
+from .sweep import NEVER
+
+if TYPE_CHECKING:
+    from uvicorn.server import ServerState
+
+    from .service import Service
+
+# Requests that may wait behind one in flight. Reading stops at the first, so this
+# bounds what a single read can hold: 256 KB of tiny requests would be 14,000 tasks.
+# The last one that fits announces the close; RFC 9112 section 9.3.2 provides for it.
+PIPELINED = 128
+
+
+class Answering(Reading):
+    """A connection as far as its responses are written."""
+
+    #: Seconds in which an idle connection is still served after `shutdown()`.
+    DRAIN_WINDOW: ClassVar[float] = 2.0
+
+    #: Seconds. A client that still sends when it is answered would lose the answer
+    #: to a reset, if the connection were closed at once: RFC 9112 section 9.6.
+    LINGER: ClassVar[float] = 2.0
+
+    #: Seconds without one byte taken from our buffer, after which a client that does
+    #: not read is dropped. gunicorn's `timeout` is as patient by default.
+    WRITE_STALL: ClassVar[float] = 30.0
+
+    __slots__ = (
+        "_unsent",
+        "client",
+        "cycle",
+        "deadline",
+        "draining",
+        "gate",
+        "loop",
+        "queue",
+        "server_state",
+        "service",
+        "stalled",
+    )
+
+    def __init__(self, service: Service, server_state: ServerState) -> None:
+        super().__init__()
+        self.service = service
+        self.server_state = server_state
+        self.loop = service.loop
+        self.client: tuple[str, int] | None = None
+        self.cycle: Cycle | None = None
+        self.queue: deque[Cycle] | None = None
+        self.gate: asyncio.Event | None = None  # shut while the client is slow
+        self.draining = False
+        self.deadline = self.stalled = NEVER  # turns of the sweep
+        self._unsent = 0  # bytes, when a slow client was last looked at
+
+    # -- requests
+
+    def serve(self, cycle: Cycle) -> None:
+        """Start the app, or let the request wait behind the one in flight."""
+        if self.cycle is None:
+            self._start(cycle)
+        else:
+            self._enqueue(cycle)
+
+    def _enqueue(self, cycle: Cycle) -> None:
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(cycle)
+        self.pause_reading()
+
+    def saturated(self) -> bool:
+        """Tell whether the queue is full; then its last request is the last."""
+        if self.queue is None or len(self.queue) < PIPELINED:
+            return False
+        self.queue[-1].keep_alive = False
+        return True
+
+    def _start(self, cycle: Cycle) -> None:
+        self.cycle = cycle
+        if cycle.refusal is not None:
+            self._answer(cycle, cycle.refusal)
+            return
+        service = self.service
+        self.deadline = service.sweep.turn + service.request_turns
+        cycle.task = task = service.spawn(cycle.run(service.app, service.on_request))
+        if not cycle.over:  # an eager task may be
+            self.server_state.tasks.add(task)
+
+    # -- responses
+
+    def pause_writing(self) -> None:
+        """Let `send()` wait: the client reads slower than the app writes."""
+        self.gate = asyncio.Event()
+
+    def resume_writing(self) -> None:
+        """Let `send()` go on."""
+        if self.gate is not None:
+            self.gate.set()
+            self.gate = None
+
+    def write(self, data: bytes) -> None:
+        """Send."""
+        self.transport.write(data)
+
+    def may_stay(self, cycle: Cycle) -> bool:
+        """Tell whether the connection outlives the response that *cycle* begins."""
+        if self.draining and not self.queue:
+            return False
+        # A client that still waits for "100 Continue" may send its body or may not:
+        # the next bytes could be either, a body or a request.
+        return not (cycle.more_body and cycle.awaits_continue())
+
+    def answered(self, cycle: Cycle) -> None:
+        """Go on after a complete response."""
+        self.server_state.total_requests += 1
+        self._report(cycle)
+        self.cycle = None
+        if not cycle.keep_alive:
+            self._leave()
+        elif self.queue:
+            self._start(self.queue.popleft())
+        else:
+            self._await_request()
+
+    def abandon(self, cycle: Cycle, refusal: Refusal) -> None:
+        """End a response that the app will not: say why, or cut it off."""
+        if not cycle.status:
+            self._answer(cycle, refusal)
+            return
+        cycle.flush()
+        cycle.disconnect(lost=True)
+        self._report(cycle)
+        self.cycle = None
+        self.phase = DEAF
+        if cycle.length is None and not cycle.chunked:
+            self.transport.abort()  # an orderly end would make half a body whole
+        else:
+            self._close()
+
+    def forget(self, cycle: Cycle) -> None:
+        """Let go of a task that is over."""
+        self.server_state.tasks.discard(cycle.task)
+
+    def refuse(self, refusal: Refusal) -> None:
+        """Answer a fault in its turn, and read no more."""
+        self.service.complaints.tell(self.service.sweep.turn, refusal, self.client)
+        cycle = (
+            self.incoming
+            if self.phase is BODY
+            else Cycle(self, self.describe(), keep_alive=False)
+        )
+        self.phase = DEAF
+        if cycle is None or cycle.complete:
+            self._leave()
+        elif cycle is self.cycle:
+            self._interrupt(cycle, refusal)
+        else:
+            cycle.refusal = refusal
+            if self.cycle is None:
+                self._start(cycle)
+            elif not self.queue or self.queue[-1] is not cycle:
+                self._enqueue(cycle)
+
+    def _interrupt(self, cycle: Cycle, refusal: Refusal) -> None:
+        """Refuse a request whose app runs already."""
+        if not cycle.begun and cycle.task is not None:
+            cycle.task.cancel()  # the coroutine will never run, nor forget itself
+            self.forget(cycle)
+        if cycle.status:
+            cycle.keep_alive = False
+            cycle.disconnect(lost=False)
+        else:
+            self._answer(cycle, refusal)
+
+    def _answer(self, cycle: Cycle, refusal: Refusal) -> None:
+        """Answer in the app's stead, and leave."""
+        cycle.status, cycle.headers = refusal.status, refusal.headers
+        head_only = cycle.scope["method"] == "HEAD"
+        cycle.sent = 0 if head_only else len(refusal.body)
+        self.write(refusal.render(self.service.default_lines(), head_only=head_only))
+        cycle.complete = True
+        cycle.disconnect(lost=True)
+        self._report(cycle)
+        self.cycle = None
+        self._leave()
+
+    def _report(self, cycle: Cycle) -> None:
+        record = self.service.record
+        if record is not None and cycle.status:
+            record(
+                AccessRecord(
+                    cycle.scope,
+                    self.client,
+                    cycle.status,
+                    [*self.server_state.default_headers, *cycle.headers],
+                    cycle.sent,
+                    self.loop.time() - cycle.started,
+                    cycle.target,
+                )
+            )
+
+    # -- ends
+
+    def give_up(self, refusal: Refusal) -> None:
+        """End the request in flight: its time is over."""
+        cycle = self.cycle
+        if cycle is not None:
+            self.abandon(cycle, refusal)
+            if cycle.task is not None:
+                cycle.task.cancel()
+
+    def drop(self, grace: float | None) -> None:
+        """Tell the apps that the connection is lost; cancel after *grace* seconds."""
+        cycle, self.cycle, self.queue = self.cycle, None, None
+        if cycle is not None:
+            cycle.disconnect(lost=True)
+            self._report(cycle)
+            if grace is not None and cycle.task is not None:
+                self.loop.call_later(grace, cycle.task.cancel)
+
+    def open_window(self) -> None:
+        """Let a request that is under way arrive; then close."""
+        self.loop.call_later(self.DRAIN_WINDOW, self._close_window)
+
+    def _await_request(self) -> None:
+        self.resume_reading()
+        service = self.service
+        turns = service.header_turns if self.phase is HEAD else service.keepalive_turns
+        self.deadline = service.sweep.turn + turns
+        if self.draining:
+            self.open_window()
+
+    def _leave(self) -> None:
+        """Close, but not in the face of a client that may still be sending."""
+        self.queue = None
+        if self.phase is BODY or self.phase is DEAF:
+            self.phase = DEAF
+            self.resume_reading()
+            if self.transport.can_write_eof():
+                self.transport.write_eof()
+            self._expire_in(self.LINGER)
+        else:
+            self._close()
+
+    def _close(self) -> None:
+        self.transport.close()
+        self._unsent = 0
+        self._expire_in(self.WRITE_STALL)
+
+    def _expire_in(self, seconds: float) -> None:
+        self.deadline = self.service.sweep.turn + self.service.sweep.turns(seconds)
+
+    def _close_window(self) -> None:
+        """End an idle connection, once the loop has read what came meanwhile."""
+        self.loop.call_later(0, self._close_if_idle)
+
+    def _close_if_idle(self) -> None:
+        if self.cycle is not None or self.transport.is_closing():
+            return
+        if self.phase is HEAD:
+            self.refuse(Refusal(503))
+        elif self.phase is not DEAF:
+            self._close()
+
+    # -- deadlines
+
+    def waiting(self, *, begun: bool) -> None:
+        """Set the deadlines of a request that has come in part."""
+        service = self.service
+        turn = service.sweep.turn
+        if self.phase is BODY:
+            self.stalled = turn + service.body_turns
+            if self.cycle is None:  # answered early, and the rest is dropped
+                self.deadline = turn + service.keepalive_turns
+        elif begun and self.cycle is None:
+            self.deadline = turn + service.header_turns
+
+    def expire(self) -> None:
+        """Act on a deadline that has passed."""
+        if self.transport.is_closing():
+            self._abort_if_stuck()
+        elif self.cycle is not None:
+            self._expire_request()
+        elif self.phase in (FRESH, HEAD) and not self.draining:
+            self.refuse(Refusal(408))
+        else:
+            self._expire_idle()
+
+    def _expire_request(self) -> None:
+        assert self.cycle is not None
+        if self.deadline > self.service.sweep.turn:
+            self.stalled = NEVER
+            if self.phase is BODY and not self._paused:
+                self.refuse(Refusal(408, "the body stalled for body_timeout"))
+            return
+        self.deadline = NEVER
+        self.give_up(Refusal(504, "the app took longer than request_timeout"))
+
+    def _expire_idle(self) -> None:
+        if self.transport.get_write_buffer_size():
+            self._expire_in(self.WRITE_STALL)
+        else:
+            self._close()
+
+    def _abort_if_stuck(self) -> None:
+        unsent = self.transport.get_write_buffer_size()
+        if unsent and unsent != self._unsent:
+            self._unsent = unsent
+            self._expire_in(self.WRITE_STALL)
+        else:
+            self.transport.abort()

@@ -1,0 +1,120 @@
+"""What all connections of one server share.
+
+Rule: whatever is the same for every connection is worked out here, once, so that an
+idle connection costs little memory and a request looks up one thing.
+"""
+
+from __future__ import annotations
+
+import contextvars
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .limits import Limits
+from .refusal import Complaints
+from .responsehead import Header, lines
+from .sweep import Sweep
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Callable, Coroutine
+
+    from uvicorn import Config
+    from uvicorn.server import ServerState
+
+    from .accessrecord import Recorder
+    from .forwarded import Forwarding
+
+SPEC_VERSION = "2.4"  # of ASGI HTTP: send() raises once the client has left
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """A worker's settings for its connections; the defaults are uvicorn's ways.
+
+    Args:
+        limits: sizes and deadlines.
+        record: called with the record of every answered request.
+        forwarding: what trusted proxies may say.
+        on_request: called with the scope before the app is; if it raises, the
+            request fails as if the app had.
+        tls: called once for each TLS connection with its `ssl_object`; returns the
+            ASGI `tls` extension.
+
+    """
+
+    limits: Limits = field(default_factory=Limits)
+    record: Recorder | None = None
+    forwarding: Forwarding | None = None
+    on_request: Callable[[dict[str, Any]], object] | None = None
+    tls: Callable[[Any], dict[str, Any]] | None = None
+
+
+class Service:
+    """The app, the clock and the fixed answers of one server.
+
+    Args:
+        config: uvicorn's, loaded here if it is not.
+        server_state: uvicorn's.
+        loop: the worker's.
+        policy: the worker's.
+
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        server_state: ServerState,
+        loop: asyncio.AbstractEventLoop,
+        policy: Policy,
+    ) -> None:
+        if not config.loaded:
+            config.load()
+        self.config = config
+        self.server_state = server_state
+        self.app = config.loaded_app
+        self.record = policy.record
+        self.forwarding = policy.forwarding
+        self.on_request = policy.on_request
+        self.tls = policy.tls
+        self.asgi = {"version": config.asgi_version, "spec_version": SPEC_VERSION}
+        self.root_path: str = config.root_path
+        self.raw_root_path = config.root_path.encode("ascii")
+        self.limit_concurrency = config.limit_concurrency
+        self.keepalive = config.timeout_keep_alive  # seconds; 0: no second request
+        self.sweep = sweep = Sweep(loop)
+        self.keepalive_turns = sweep.turns(self.keepalive)
+        limits = policy.limits
+        self.header_turns = sweep.turns(limits.header_timeout)
+        self.request_turns = sweep.turns(limits.request_timeout)
+        self.body_turns = sweep.turns(limits.body_timeout)
+        self.complaints = Complaints()
+        self._fresh_context = getattr(config, "reset_contextvars", False)
+        self.loop = loop
+        self._default_headers: list[Header] = []
+        self._default_lines = b""
+
+    def default_lines(self) -> bytes:
+        """Return the lines of `date` and `server`, joined when they change.
+
+        uvicorn replaces the list, once a second, and never changes it in place.
+        """
+        headers = self.server_state.default_headers
+        if headers is not self._default_headers:
+            self._default_headers = headers
+            self._default_lines = lines(headers)
+        return self._default_lines
+
+    def full(self) -> bool:
+        """Tell whether uvicorn's `limit_concurrency` is reached."""
+        limit = self.limit_concurrency
+        return limit is not None and (
+            len(self.server_state.connections) >= limit
+            or len(self.server_state.tasks) >= limit
+        )
+
+    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task, in a context of its own with uvicorn's `reset_contextvars`."""
+        if self._fresh_context:
+            return contextvars.Context().run(self.loop.create_task, coroutine)
+        return self.loop.create_task(coroutine)
