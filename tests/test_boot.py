@@ -69,7 +69,9 @@ def over(address: Path) -> httpx.Client:
 def test_every_worker_says_under_its_pid_that_the_app_is_up(serve: Serve) -> None:
     service = serve(REPORT, "-w", "2", wait=2)
     booting = service.wait_log(r"\[(\d+)\] \[INFO\] Booting worker with pid: \1\n", 2)
-    up = service.wait_log(r"\[(\d+)\] \[INFO\] Application startup complete\.\n", 2)
+    up = service.wait_log(
+        r"\[(\d+)\] \[INFO\] Application startup complete \(worker [01]\)\.\n", 2
+    )
     assert {line[1] for line in booting} == {line[1] for line in up}
     assert {int(line[1]) for line in up} == set(service.workers())
 

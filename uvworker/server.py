@@ -18,6 +18,9 @@ from typing import Any
 import uvicorn
 
 from .http.acceptor import Acceptor
+from .http.opening import Opening
+from .http.proxyproto import ProxyProtocol
+from .http.tls import Certificates
 from .lifespan import Lifespan, LifespanFailed
 
 logger = logging.getLogger("uvicorn.error")
@@ -44,18 +47,23 @@ class Stage(enum.Enum):
 class Deadlines:
     """Until when each part of a stop may last, in seconds of the loop's clock."""
 
+    accept: float  # new connections are still taken
     notice: float  # what is in flight may finish by itself; then it is told to
     requests: float  # what was told may finish; then it is cut
     lifespan: float  # the app may shut down
     process: float  # the process is gone, whatever still holds it
 
     @classmethod
-    def drain(cls, now: float, graceful_timeout: float) -> Deadlines:
+    def drain(
+        cls, now: float, graceful_timeout: float, drain_delay: float
+    ) -> Deadlines:
         """Share gunicorn's ``graceful_timeout`` out, from *now*."""
         end = now + graceful_timeout
         reserve = min(RESERVE_MOST, graceful_timeout * RESERVE_SHARE)
+        notice = end - 2 * reserve
         return cls(
-            notice=end - 2 * reserve,
+            accept=min(now + drain_delay, notice),
+            notice=notice,
             requests=end - reserve,
             lifespan=end - reserve / 4,
             process=end - reserve / 8,
@@ -65,7 +73,7 @@ class Deadlines:
     def quit(cls, now: float) -> Deadlines:
         """No time for requests, a little for the lifespan."""
         end = now + QUIT_TIMEOUT
-        return cls(notice=now, requests=now, lifespan=end - CANCEL_WINDOW, process=end)
+        return cls(now, now, now, end - CANCEL_WINDOW, end)
 
 
 class Connections(set[Any]):
@@ -83,6 +91,7 @@ class Server(uvicorn.Server):
     """One worker's server; constructed, told and served on one event loop.
 
     *graceful_timeout*: gunicorn's, seconds.
+    *proxy_protocol*, *certificates*: for :class:`~uvworker.http.opening.Opening`.
     *on_stage*: called on the loop when a stage is reached.
     *on_stop*: called on the loop, once or twice, with the deadlines of the stop.
     """
@@ -93,11 +102,16 @@ class Server(uvicorn.Server):
         lifespan: Lifespan,
         *,
         graceful_timeout: float,
+        proxy_protocol: ProxyProtocol | None,
+        certificates: Certificates | None,
         on_stage: Callable[[Stage], object],
         on_stop: Callable[[Deadlines], object],
     ) -> None:
         super().__init__(config)
         self.lifespan = lifespan
+        self._opening = Opening(
+            self._connection, proxy_protocol=proxy_protocol, certificates=certificates
+        )
         self._graceful_timeout = graceful_timeout
         self._on_stage = on_stage
         self._on_stop = on_stop
@@ -109,15 +123,17 @@ class Server(uvicorn.Server):
 
     # How it is told
 
-    def drain(self, *, take_backlog: bool = False) -> None:
+    def drain(self, *, delay: float = 0.0, take_backlog: bool = False) -> None:
         """Stop accepting, let requests finish within ``graceful_timeout``, leave.
 
-        *take_backlog*: accept what waits in the backlog first, because nobody else
+        *delay*: seconds to go on accepting first.
+        *take_backlog*: accept what waits in the backlog at last, because nobody else
         will: no sibling serves, or each worker has a backlog of its own.
         """
         if self._deadlines is None:
             self._take_backlog = take_backlog
-            self._stop(Deadlines.drain(self._now(), self._graceful_timeout))
+            now, timeout = self._now(), self._graceful_timeout
+            self._stop(Deadlines.drain(now, timeout, delay))
 
     def quit(self) -> None:
         """Cancel what is in flight and leave in two seconds, also while draining."""
@@ -149,6 +165,7 @@ class Server(uvicorn.Server):
             if await self._start_app():
                 self._listen(sockets or [], acceptor)
                 await self._told.wait()
+                await self._until(lambda: False, lambda at: at.accept)
                 self._on_stage(Stage.DRAINING)
                 await self._drain()
                 self._on_stage(Stage.LEAVING)
@@ -172,11 +189,7 @@ class Server(uvicorn.Server):
         self.server_state.connections = connections = Connections()
         self._listeners = sockets
         self._acceptor = Acceptor(
-            self._connection,
-            sockets,
-            connections=connections.__len__,
-            ssl=self.config.ssl,
-            **further,
+            self._opening, sockets, connections=connections.__len__, **further
         )
         connections.on_close = self._acceptor.connection_closed
         self._acceptor.resume()

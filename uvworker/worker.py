@@ -1,42 +1,41 @@
 """The doorway that gunicorn calls. It wires the rooms in lifecycle order.
 
-The only room that imports gunicorn, and the only one that knows all the others. What
-it decides itself is short: what each signal does, and how a boot fails.
+The only room that imports gunicorn, and with `assembly` the only one that knows all
+the others. What it decides itself is short: what each call and each signal sets off.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
-import inspect
+import gc
 import os
-import time
 from typing import Any, ClassVar, NoReturn
 
-import uvicorn
-from gunicorn import util
+from gunicorn import glogging, sock, util
 from gunicorn.errors import AppImportError
+from gunicorn.instrument import statsd
 from gunicorn.workers import base
 
+from .assembly import PARAMETERS, Assembly, NotServable, Parts, assemble
 from .config import settings
-from .config.interface import interface_of
 from .config.options import Options
 from .config.sources import OptionError, resolve, unapplied
+from .http import tls
+from .http.accesslog import LoggerKind
 from .lifespan import Lifespan, LifespanFailed
-from .process import exits, handover, heartbeat, logs, signals
-from .process.scoreboard import Scoreboard, Siblings, State, WorkerView
+from .process import exits, heartbeat, logs, signals
+from .process.boot import Boot
+from .process.recycling import Recycling
+from .process.retirement import Retirement
+from .process.scoreboard import Scoreboard, Siblings, State
 from .reload import failure_page, files_of
 from .server import Deadlines, Server, Stage
 
-_UVICORN_PARAMETERS = inspect.signature(uvicorn.Config).parameters
+# Failures that say all there is to say in their own words.
+PLAIN = (AppImportError, LifespanFailed, NotServable, OptionError, tls.TLSError)
 
-HALT_WAIT = 10.0  # seconds that a worker whose sibling failed first waits to be stopped
-WEIGH = 0.1  # seconds between two looks at the siblings that shall take over
-
-STATES = {
-    Stage.DRAINING: State.DRAINING,
-    Stage.LEAVING: State.LEAVING,
-}
+STATES = {Stage.DRAINING: State.DRAINING, Stage.LEAVING: State.LEAVING}
 
 
 class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
@@ -51,8 +50,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
 
     # What all workers of an arbiter share; made by the first one, before its fork.
-    _halt_token: ClassVar[exits.HaltToken]
     _board: ClassVar[Scoreboard | None] = None
+    _halt_token: ClassVar[exits.HaltToken]
+    _frozen: ClassVar[Any] = None  # the app after whose import memory was frozen
 
     # In the arbiter, before the fork
 
@@ -64,29 +64,43 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         which gunicorn prints as one line, and ends with exit code 1.
         """
         try:
-            cls._options()
+            cls._resolve()
         except OptionError as error:
             raise RuntimeError(str(error)) from error
         for sentence in unapplied(os.environ):
             log.warning("%s", sentence)
 
     @classmethod
-    def _options(cls) -> Options:
-        return resolve(
-            _UVICORN_PARAMETERS, config_kwargs=cls.CONFIG_KWARGS, environ=os.environ
-        )
+    def _resolve(cls) -> Options:
+        return resolve(PARAMETERS, config_kwargs=cls.CONFIG_KWARGS, environ=os.environ)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if Worker._board is None:
             Worker._board = Scoreboard()
             Worker._halt_token = exits.HaltToken()
+        self._freeze()
         self._slot = Worker._board.claim(self.age)
         self._siblings = Siblings(Worker._board, self._slot)
-        self._handover: handover.HandOver | None = None
+        self._boot = Boot(
+            Worker._board, self._slot, Worker._halt_token, plain=PLAIN, log=self.log
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
         self._interrupted = False
+
+    def _freeze(self) -> None:
+        """Keep the collector off a preloaded app, whose pages the fork shares."""
+        if self.app.callable in (None, Worker._frozen) or not self.cfg.preload_app:
+            return
+        try:
+            wanted = self._resolve().gc_freeze
+        except OptionError:
+            return  # said at start, or by the boot that will fail of it
+        if wanted:
+            Worker._frozen = self.app.callable
+            gc.collect()
+            gc.freeze()
 
     # On both sides of the fork
 
@@ -105,18 +119,56 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def init_process(self) -> None:
         """Boot and serve; every failure before the first request ends here."""
+        self.init_signals()  # at once: the arbiter's handlers would swallow a TERM
         os.environ["UVWORKER_ID"] = str(self._slot.id)
         util._setproctitle(  # noqa: SLF001  what the arbiter calls, in all versions
             f"worker {self._slot.id} [{self.cfg.proc_name}]"
         )
         try:
+            self._prepare()
             super().init_process()
         except exits.Leaving:
             raise
         except (Exception, SystemExit) as failure:
             if self._server is not None and self._server.started:
                 raise
-            self._fail_boot(failure)
+            not_loaded = isinstance(failure, (AppImportError, NotServable))
+            self._boot.fail(
+                failure, exits.APP_NOT_LOADED if not_loaded else exits.BOOT_FAILED
+            )
+
+    def _prepare(self) -> None:
+        """Read what to do, and what only the arbiter's user may read."""
+        os.environ.update(self.cfg.env)
+        self._options = options = self._resolve()
+        self._settings = settings.translate(self.cfg, options)
+        self._boot.watch(options.boot_timeout)
+        self._recycling = Recycling(
+            max_requests=self._settings.max_requests,
+            max_requests_jitter=self._settings.max_requests_jitter,
+            max_rss=options.max_rss,
+            max_lifetime=options.max_lifetime,
+            max_lifetime_jitter=options.max_lifetime_jitter,
+        )
+        # Before gunicorn changes the user: the key is often root's alone.
+        self._certificates = self._load_certificates()
+
+    def _load_certificates(self) -> tls.Certificates | None:
+        told, password = self._settings, self._options.ssl_keyfile_password
+        if not (self.cfg.is_ssl or settings.changed(self.cfg, "ssl_context")):
+            return None
+        files = tls.Files(told.certfile, told.keyfile, told.ca_certs)
+        build = functools.partial(sock.ssl_context, self.cfg)
+        if password is not None:
+            default = functools.partial(
+                tls.default_context,
+                files,
+                password=password,
+                cert_reqs=self.cfg.cert_reqs,
+                ciphers=self.cfg.ciphers,
+            )
+            build = functools.partial(self.cfg.ssl_context, self.cfg, default)
+        return tls.Certificates(build, files, has_password=password is not None)
 
     def init_signals(self) -> None:
         """Install the handlers of the boot."""
@@ -142,84 +194,68 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     def run(self) -> None:
         """Serve until told to stop, then leave; the last call of ``init_process``."""
         with logs.lent(self.log):
-            options = self._options()
-            self._settings = settings.translate(self.cfg, options)
-            config = self._configure(options)
-            new_loop = config.get_loop_factory() or asyncio.new_event_loop
+            assembly = assemble(
+                Parts(self.wsgi, self, self.log, _kind(self.log)),
+                self._settings,
+                self._options,
+                self._certificates,
+                self._count,
+            )
+            new_loop = assembly.config.get_loop_factory() or asyncio.new_event_loop
             self._loop = new_loop()
             asyncio.set_event_loop(self._loop)
-            self._loop.run_until_complete(self._serve(config))
+            try:
+                self._loop.run_until_complete(self._serve(assembly))
+            finally:
+                assembly.access_log.flush()
             self._loop.close()
 
-    def _configure(self, options: Options) -> uvicorn.Config:
-        told = self._settings
-        app, interface = self._app(options)
-        # As a factory, so that uvicorn does not call the app to see what happens.
-        arguments = options.for_uvicorn(_UVICORN_PARAMETERS) | {
-            "app": lambda: app,
-            "factory": True,
-            "interface": interface,
-            "log_config": None,
-            "access_log": False,
-            "loop": told.asgi_loop,
-            "lifespan": told.asgi_lifespan,
-            "http": "httptools" if told.http_parser == "auto" else told.http_parser,
-            "root_path": told.root_path,
-            "backlog": told.backlog,
-            "timeout_keep_alive": told.keepalive,
-            "ws_max_size": told.websocket_max_message_size,
-            "forwarded_allow_ips": list(told.forwarded_allow_ips),
-        }
-        return uvicorn.Config(**arguments)
+    def _count(self, app: Any) -> Any:
+        if not self._recycling.counts:
+            return app
+        return self._recycling.counted(app, self._limit_reached)
 
-    def _app(self, options: Options) -> tuple[Any, str]:
-        """Return the app and what it speaks, or say why it cannot be served."""
-        app = self.wsgi
-        if interface_of(app) == "factory":
-            if not options.factory:
-                self.log.warning(
-                    "The app takes no arguments, so it is called as a factory; "
-                    "write `module:name()` to say so."
-                )
-            app = app()
-        spoken = interface_of(app) if options.interface == "auto" else options.interface
-        if spoken == "wsgi" and options.interface == "auto":
-            raise AppImportError(
-                "The app takes (environ, start_response): it is a WSGI app, and "
-                "uvworker serves ASGI. Serve it with gunicorn's own worker "
-                "(-k gthread), or wrap it: a2wsgi.WSGIMiddleware(app)."
-            )
-        return app, spoken
+    def _limit_reached(self) -> None:
+        self._retirement.check()
 
     # On the loop
 
-    async def _serve(self, config: uvicorn.Config) -> None:
-        loop = asyncio.get_running_loop()
-        config.load()
+    async def _serve(self, assembly: Assembly) -> None:
+        loop, config = asyncio.get_running_loop(), assembly.config
+        assert Worker._board is not None
         pulse = heartbeat.Heartbeat(
             self._beat,
             timeout=self.cfg.timeout,
             error_fd=functools.partial(logs.error_descriptor, self.log),
         )
-
         lifespan = Lifespan(config.loaded_app, config.lifespan, config.asgi_version)
         lifespan.state["worker_id"] = self._slot.id
-        self._server = server = Server(
+        self._server = Server(
             config,
             lifespan,
             graceful_timeout=self.cfg.graceful_timeout,
+            proxy_protocol=assembly.proxy_protocol,
+            certificates=self._certificates,
             on_stage=self._reached,
             on_stop=functools.partial(self._stopping, pulse),
         )
+        self._retirement = Retirement(
+            Worker._board,
+            self._slot,
+            self._recycling,
+            drain=self._drain,
+            patient=self._options.drain_delay > 0,
+            log=self.log,
+        )
         handlers = signals.loop_handlers(
             loop,
-            drain=self._terminated,
+            drain=self._retirement.told,
             quit_=self._interrupt,
-            reopen=self.log.reopen_files,
+            reopen=functools.partial(self._reopen, assembly),
         )
         with pulse.beating(loop), handlers:
             loop.add_reader(self.PIPE[0], self._woken)
-            await server.serve(
+            await self._server.serve(
                 [listener.sock for listener in self.sockets],
                 surplus=self._siblings.surplus,
                 ceiling=self._settings.worker_connections,
@@ -228,7 +264,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def _reached(self, stage: Stage) -> None:
         if stage is Stage.SERVING:
-            self._slot.serve()
+            self._boot.done()
             self.log.info("Application startup complete (worker %d).", self._slot.id)
         else:
             self._slot.state = STATES[stage]
@@ -238,46 +274,35 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         pulse.end_by(deadlines.process, asyncio.get_running_loop().time())
 
     def _beat(self) -> None:
-        now = time.monotonic()
+        now = heartbeat.clock()
         self.notify()
         self._slot.beat(now)
         self._siblings.refresh(now)
+        if self._running.started:
+            self._slot.requests_in_flight = len(self._running.server_state.tasks)
+            self._slot.requests_done = self._running.server_state.total_requests
+            self._retirement.check()
+            self._renew_certificates()
         if self.alive and heartbeat.orphaned(self.ppid):
             self.log.warning("The arbiter (pid %s) is gone; leaving.", self.ppid)
-            self._drain()
+            self._retirement.leave()
+
+    def _renew_certificates(self) -> None:
+        if self._certificates is None:
+            return
+        try:
+            if self._certificates.refresh():
+                self.log.info("The renewed certificate is in use.")
+        except tls.TLSError as error:
+            self.log.error("The old certificate stays in use: %s", error)
 
     # How it is told, on the loop
 
-    def _terminated(self) -> None:
-        """TERM: drain, but not before those who take over serve (`handover`)."""
-        siblings = self._others()
-        weighing = self._handover is not None
-        self._handover = self._handover or handover.HandOver(self.age)
-        self._slot.told = True
-        self._handover.told(siblings)
-        if not weighing:
-            self._weigh()
-
-    def _weigh(self) -> None:
-        assert self._handover is not None
-        verdict = self._handover.verdict(self._others())
-        if verdict is handover.Verdict.DRAIN:
-            self._drain()
-        elif verdict is handover.Verdict.TAKE_BACK:
-            self.log.warning("The new workers cannot boot; serving on.")
-            self._slot.told, self._handover = False, None
-        else:
-            asyncio.get_running_loop().call_later(WEIGH, self._weigh)
-
-    def _drain(self) -> None:
-        """Stop accepting; who waits in the backlog is a sibling's, if one serves."""
-        kept = [w for w in self._others() if w.alive and not w.told]
-        nobody_else = not any(worker.state is State.SERVING for worker in kept)
-        self._running.drain(take_backlog=nobody_else or self.cfg.reuse_port)
-
-    def _others(self) -> list[WorkerView]:
-        assert Worker._board is not None
-        return Worker._board.siblings(self._slot)
+    def _drain(self, nobody_else: bool) -> None:
+        self._running.drain(
+            delay=self._options.drain_delay if nobody_else else 0.0,
+            take_backlog=nobody_else or self.cfg.reuse_port,
+        )
 
     def _interrupt(self) -> None:
         """INT or QUIT; a terminal's Ctrl-C brings one, and the arbiter the other."""
@@ -290,6 +315,11 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         """Leave at the word of the reloader's thread, which ran ``worker_int``."""
         os.read(self.PIPE[0], 1)
         self._running.quit()
+
+    def _reopen(self, assembly: Assembly) -> None:
+        """USR1: let what waits go to the old file, then reopen."""
+        assembly.access_log.flush()
+        self.log.reopen_files()
 
     @property
     def _running(self) -> Server:
@@ -319,40 +349,17 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             self._loop.call_soon(exits.leave, exits.ABORTED)
         raise exits.Leaving(exits.ABORTED)
 
-    # The end of a boot that failed
-
-    def _fail_boot(self, failure: BaseException) -> NoReturn:
-        """Say what failed, once for all workers, and exit with the code that halts."""
-        self._slot.fail(time.monotonic())
-        assert Worker._board is not None
-        me = next(w for w in Worker._board.workers() if w.id == self._slot.id)
-        pause = handover.pause_after_failed_boot(me, self._others())
-        if pause is None:
-            self._halt_service(failure)
-        self._explain(failure)
-        self.log.error("Siblings serve on; the next attempt is in %d s.", pause)
-        time.sleep(pause)
-        raise exits.Leaving(exits.ABORTED)
-
-    def _halt_service(self, failure: BaseException) -> NoReturn:
-        """Exit with a code that halts; say why, if no sibling does so already."""
-        if not Worker._halt_token.take():
-            time.sleep(HALT_WAIT)  # the arbiter is about to stop this process
-        self._explain(failure)
-        app_failed = isinstance(failure, AppImportError)
-        raise exits.Leaving(exits.APP_NOT_LOADED if app_failed else exits.BOOT_FAILED)
-
-    def _explain(self, failure: BaseException) -> None:
-        if isinstance(failure, LifespanFailed):
-            self.log.error("%s", failure, exc_info=failure.__cause__)
-            self.log.error("Application startup failed. Exiting.")
-        elif isinstance(failure, (AppImportError, OptionError)):
-            self.log.error("The worker cannot start: %s", failure)
-        else:
-            self.log.error("The worker cannot start: %r", failure, exc_info=failure)
-
 
 class H11Worker(Worker):
     """A worker without compiled parts: h11 on asyncio's own loop."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"http": "h11", "loop": "asyncio"}
+
+
+def _kind(log: Any) -> LoggerKind:
+    """Tell gunicorn's own loggers from the user's."""
+    kinds: dict[type, LoggerKind] = {
+        glogging.Logger: "gunicorn",
+        statsd.Statsd: "statsd",
+    }
+    return kinds.get(type(log), "custom")

@@ -38,7 +38,7 @@ class Greeter(asyncio.Protocol):
         self.connections.add(self)
         transport.write(self.greeting)
 
-    def connection_lost(self, exc: Exception | None) -> None:
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio
         self.connections.discard(self)
 
 

@@ -305,7 +305,7 @@ def test_hooks_get_one_request_and_see_what_the_client_asked_for() -> None:
         seen.extend([worker, req.mark, environ["PATH_INFO"], environ["REMOTE_ADDR"]])
         seen.append(resp.status)
 
-    run_hooked(Hooked(app, "worker", pre_request, post_request), scope_of())
+    run_hooked(Hooked("worker", pre_request, post_request).around(app), scope_of())
     assert seen == [
         *("worker", "GET", "/a%20b?q=1", "/a b", "q=1", "https"),
         *("worker", "set by a hook", "/a b", "192.0.2.1", "204 No Content"),
@@ -328,7 +328,7 @@ def test_post_request_may_take_two_to_four_arguments(hook: Any) -> None:
         req.seen = seen
 
     post_request = PostRequest().validator(hook)
-    run_hooked(Hooked(app, "worker", pre_request, post_request), scope_of())
+    run_hooked(Hooked("worker", pre_request, post_request).around(app), scope_of())
     assert seen == ["worker"]
 
 
@@ -340,7 +340,7 @@ def test_a_websocket_has_its_hooks_too() -> None:
     def hook(_worker: Any, req: Any, _environ: Any, _resp: Any) -> None:
         seen.append((req.method, req.scheme))
 
-    run_hooked(Hooked(app, None, None, hook), scope)
+    run_hooked(Hooked(None, None, hook).around(app), scope)
     assert seen == [("GET", "wss")]
 
 
@@ -349,12 +349,12 @@ def never(*_: Any) -> None:
 
 
 def test_a_request_that_never_came_to_the_app_has_no_hooks() -> None:
-    hooked = Hooked(app, None, never, never)
+    hooked = Hooked(None, never, never).around(app)
     hooked.record(AccessRecord(scope_of(), None, 431, [], 0, 0.0))
 
 
 def test_a_lifespan_has_no_hooks() -> None:
-    hooked = Hooked(app, None, never, never)
+    hooked = Hooked(None, never, never).around(app)
     coroutine: Any = hooked({"type": "lifespan"}, None, None)  # type: ignore[arg-type]
     coroutine.close()
 
@@ -366,7 +366,7 @@ def test_an_error_in_post_request_is_logged_and_goes_no_further() -> None:
     def post_request(*_: Any) -> None:
         raise LookupError
 
-    run_hooked(Hooked(app, worker, None, post_request), scope_of())
+    run_hooked(Hooked(worker, None, post_request).around(app), scope_of())
     assert said == ["Exception in post_request hook"]
 
 
@@ -375,4 +375,4 @@ def test_an_error_in_pre_request_fails_the_request() -> None:
         raise LookupError
 
     with pytest.raises(LookupError):
-        Hooked(app, None, pre_request, None)(scope_of(), None, None)  # type: ignore[arg-type]
+        Hooked(None, pre_request, None).around(app)(scope_of(), None, None)  # type: ignore[arg-type]

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 UNLIMITED_MESSAGE = 2**63 - 1  # bytes; uvicorn's WebSockets have no "no limit"
 THREADS_CEILING = 1000  # gunicorn's default worker_connections, made for threads
 
+GRACE = 3  # gunicorn's default asgi_disconnect_grace_period
+
 LOCALHOST = ("127.0.0.1", "::1")
 SECURE_SCHEME_HEADERS: Mapping[str, str] = MappingProxyType(
     {
@@ -50,7 +52,7 @@ class Settings:
     backlog: int = 2048
     worker_connections: int | None = None  # None: no ceiling, see `_ceiling`
     keepalive: float = 2.0  # seconds; 0: close after each response
-    asgi_disconnect_grace_period: int = 3  # seconds; 0: cancel at once
+    asgi_disconnect_grace_period: int | None = None  # seconds; None: see `_grace`
 
     # The request's head; 0: no limit
     limit_request_line: int = 4094  # bytes
@@ -112,6 +114,15 @@ def _ceiling(value: int) -> int | None:
     return None if value == THREADS_CEILING else value
 
 
+def _grace(value: int) -> int | None:
+    """Return the seconds after which a client's leaving cancels the app, if set.
+
+    gunicorn's default is 3. uvicorn's apps have never been cancelled, and may be in
+    the midst of a payment: whoever wants it says so, with another number.
+    """
+    return None if value == GRACE else value
+
+
 def _proxy_protocol(value: str | bool) -> str:
     """Return the mode; before gunicorn 24 the setting was a boolean, and v1 only."""
     if isinstance(value, bool):
@@ -132,6 +143,7 @@ PARSERS = MappingProxyType({"auto": "auto", "fast": "httptools", "python": "h11"
 SHAPES: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
         "worker_connections": _ceiling,
+        "asgi_disconnect_grace_period": _grace,
         "keepalive": float,
         "http_parser": lambda value: PARSERS.get(value, value),
         "http_protocols": _protocols,

@@ -28,8 +28,7 @@ import errno
 import logging
 import math
 import socket
-import ssl as tls
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any
 
 logger = logging.getLogger("uvicorn.error")
@@ -65,10 +64,11 @@ ADVICE = {
 
 
 class Acceptor:
-    """Accept connections from *listeners* and give each a protocol of *factory*.
+    """Accept connections from *listeners* and open each.
 
     Constructed on the loop; accepts from `resume` until `close`.
 
+    *open_*: makes a connection of an accepted, non-blocking socket; raises nothing.
     *listeners*: listening sockets, non-blocking, of any stream family. They stay the
     caller's: they are neither put to ``listen`` again, so the backlog is what it was,
     nor closed.
@@ -78,28 +78,23 @@ class Acceptor:
     take the next.
     *ceiling*: connections that this worker has open at most (``worker_connections``);
     None: as many as there are file descriptors.
-    *ssl*, *handshake_timeout*: as in ``loop.create_server``; seconds.
     """
 
-    def __init__(  # noqa: PLR0913  # each is a decision that is not made here
+    def __init__(  # each is a decision that is not made here
         self,
-        factory: Callable[[], asyncio.BaseProtocol],
+        open_: Callable[[socket.socket], Coroutine[Any, Any, None]],
         listeners: Sequence[socket.socket],
         *,
         connections: Callable[[], int],
         surplus: Callable[[int], int] = lambda _connections: 0,
         ceiling: int | None = None,
-        ssl: tls.SSLContext | None = None,
-        handshake_timeout: float | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
-        self._factory = factory
+        self._open = open_
         self._doors = [_Door(self, listener) for listener in listeners]
         self._connections = connections
         self._surplus = surplus
         self._ceiling = math.inf if ceiling is None else ceiling
-        self._ssl = ssl
-        self._handshake_timeout = handshake_timeout if ssl else None
         self._opening: set[asyncio.Task[None]] = set()
         self._allowance = (
             0  # connections beyond the share, after siblings were given up
@@ -182,22 +177,10 @@ class Acceptor:
                 return True
             self._starve(error)
             return False
-        task = self._loop.create_task(self._hand_over(connection))
+        task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
         task.add_done_callback(self._opened)
         return True
-
-    async def _hand_over(self, connection: socket.socket) -> None:
-        try:
-            await self._loop.connect_accepted_socket(
-                self._factory,
-                connection,
-                ssl=self._ssl,
-                ssl_handshake_timeout=self._handshake_timeout,
-            )
-        except OSError as error:  # a TLS error is one, and so is a timeout
-            connection.close()
-            logger.debug("A client was lost before its first request: %r", error)
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)

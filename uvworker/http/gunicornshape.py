@@ -170,7 +170,6 @@ class Hooked:
     `record` must be fed the records of the app's requests, for `post_request`.
 
     Args:
-        app: The ASGI 3 app to wrap.
         worker: What the hooks get as their worker; its `log` gets their errors.
         pre_request: gunicorn's setting, None where nobody set it.
         post_request: The same; gunicorn's own validation lets it always take
@@ -180,15 +179,19 @@ class Hooked:
 
     def __init__(
         self,
-        app: ASGIApp,
         worker: Any,
         pre_request: Callable[[Any, Request], None] | None,
         post_request: Callable[..., None] | None,
     ) -> None:
-        self._app = app
+        self._app: ASGIApp
         self._worker = worker
         self._pre_request = pre_request
         self._post_request = post_request
+
+    def around(self, app: ASGIApp) -> "Hooked":
+        """Wrap the ASGI 3 app *app*."""
+        self._app = app
+        return self
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Call `pre_request`, then return the app's own awaitable."""

@@ -75,7 +75,7 @@ class Head(NamedTuple):
     keep_alive: bool
 
 
-def compose(  # noqa: PLR0913 - all that a head depends on
+def compose(
     status: int,
     headers: Iterable[Header],
     defaults: bytes,

@@ -14,6 +14,7 @@ import io
 import os
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 
@@ -89,6 +90,11 @@ class Heartbeat:
             faulthandler.dump_traceback_later(left, exit=True, file=self._error_fd())
         elif self._timeout > 0:
             faulthandler.dump_traceback_later(self._timeout, file=self._error_fd())
+
+
+def clock() -> float:
+    """Return seconds on the clock that all processes of a machine share."""
+    return time.monotonic()
 
 
 def orphaned(arbiter_pid: int) -> bool:

@@ -1,0 +1,82 @@
+"""From an accepted socket to a protocol: PROXY header, TLS handshake, connection.
+
+In this order, which is the order on the wire; each step has its deadline, and what
+goes wrong in one ends that connection only, with a line that says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import ssl
+from collections.abc import Callable
+from typing import Any
+
+from .proxyproto import ABSENT, Header, ProxyProtocol, ProxyProtocolError
+from .tls import HANDSHAKE_TIMEOUT, Certificates
+
+logger = logging.getLogger("uvicorn.error")
+
+
+class Opening:
+    """Opens one connection per call.
+
+    *make*: returns a new protocol. Where a PROXY header came, its ``client`` and
+    ``server`` are set before ``connection_made``.
+    *proxy_protocol*: what to expect of the peers, or None for no such header.
+    *certificates*: whose context each connection gets, or None for plain HTTP.
+    """
+
+    def __init__(
+        self,
+        make: Callable[[], Any],
+        *,
+        proxy_protocol: ProxyProtocol | None = None,
+        certificates: Certificates | None = None,
+    ) -> None:
+        self._make = make
+        self._proxy_protocol = proxy_protocol
+        self._certificates = certificates
+
+    async def __call__(self, connection: socket.socket) -> None:
+        """Open *connection*, a non-blocking socket, or close it."""
+        try:
+            await self._open(connection)
+        except (OSError, ProxyProtocolError) as error:
+            connection.close()
+            level = logging.DEBUG if _is_departure(error) else logging.WARNING
+            logger.log(level, "A connection was lost before HTTP: %s", error)
+
+    async def _open(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        header = await self._header(loop, connection)
+        certificates = self._certificates
+        await loop.connect_accepted_socket(
+            lambda: self._introduced(header),
+            connection,
+            ssl=certificates.context if certificates else None,
+            ssl_handshake_timeout=HANDSHAKE_TIMEOUT if certificates else None,
+        )
+
+    async def _header(
+        self, loop: asyncio.AbstractEventLoop, connection: socket.socket
+    ) -> Header:
+        if self._proxy_protocol is None:
+            return ABSENT
+        unix = connection.family == socket.AF_UNIX
+        peer = None if unix else connection.getpeername()[:2]
+        return await self._proxy_protocol.receive(loop, connection, peer)
+
+    def _introduced(self, header: Header) -> Any:
+        protocol = self._make()
+        if header.source is not None:
+            protocol.client, protocol.server = header.source, header.destination
+        return protocol
+
+
+def _is_departure(error: Exception) -> bool:
+    """Tell a client that left, or never spoke, from one that spoke wrong."""
+    return isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(
+        error, ssl.SSLError
+    )

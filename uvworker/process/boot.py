@@ -1,0 +1,100 @@
+"""The way from the fork to the first connection, and what becomes of one that fails.
+
+A failed boot halts the service if nobody serves, as gunicorn has it; beside siblings
+that do, it is one worker's trouble: said, and tried again after a pause.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from typing import Any, NoReturn
+
+from . import exits
+from .handover import pause_after_failed_boot
+from .heartbeat import describe_stacks
+from .scoreboard import Scoreboard, Slot
+
+HALT_WAIT = 10.0  # seconds that a worker whose sibling failed first waits to be stopped
+
+
+class BootTimeout(Exception):  # noqa: N818  what happened
+    """The worker did not serve within ``boot_timeout``."""
+
+
+class Boot:
+    """One worker's boot; made in the arbiter, used after the fork.
+
+    *token*: shared by all workers of the arbiter.
+    *plain*: exceptions that explain themselves, and need no traceback of ours.
+    *log*: gunicorn's logger.
+    """
+
+    def __init__(
+        self,
+        board: Scoreboard,
+        slot: Slot,
+        token: exits.HaltToken,
+        *,
+        plain: tuple[type[BaseException], ...],
+        log: Any,
+    ) -> None:
+        self._board = board
+        self._slot = slot
+        self._token = token
+        self._plain = plain
+        self._log = log
+        self._timer: threading.Timer | None = None
+
+    def watch(self, timeout: float | None) -> None:
+        """Let the boot fail if it takes longer than *timeout* seconds from now."""
+        if timeout is not None:
+            self._timer = threading.Timer(timeout, self._give_up, [timeout])
+            self._timer.daemon = True
+            self._timer.start()
+
+    def done(self) -> None:
+        """Tell the siblings that this worker serves."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._slot.serve()
+
+    def fail(self, failure: BaseException, code: int) -> NoReturn:
+        """Say why, and raise :class:`~.exits.Leaving`.
+
+        *code*: what makes the arbiter halt, if that is what has to happen.
+        """
+        raise exits.Leaving(self._end(failure, code))
+
+    def _give_up(self, timeout: float) -> None:
+        """Fail from the timer's thread: the main thread is where the boot hangs."""
+        failure = BootTimeout(
+            f"it does not serve after boot_timeout, {timeout:g} s:\n"
+            + describe_stacks(None)
+        )
+        os._exit(self._end(failure, exits.BOOT_FAILED))
+
+    def _end(self, failure: BaseException, code: int) -> int:
+        """Return the exit code, after a pause if siblings serve."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._slot.fail(time.monotonic())
+        me = next(w for w in self._board.workers() if w.id == self._slot.id)
+        pause = pause_after_failed_boot(me, self._board.siblings(self._slot))
+        if pause is None:
+            if not self._token.take():
+                time.sleep(HALT_WAIT)  # the arbiter is about to stop this process
+            self._explain(failure)
+            return code
+        self._explain(failure)
+        self._log.error("Siblings serve on; the next attempt is in %d s.", pause)
+        time.sleep(pause)
+        return exits.ABORTED
+
+    def _explain(self, failure: BaseException) -> None:
+        cause = failure.__cause__ if isinstance(failure, self._plain) else failure
+        text = str(failure) if isinstance(failure, self._plain) else repr(failure)
+        self._log.error(
+            "Worker %d cannot start: %s", self._slot.id, text, exc_info=cause
+        )

@@ -1,0 +1,131 @@
+"""When a worker has done enough, and its place goes to a fresh one.
+
+Three limits: gunicorn's ``max_requests``, and this package's ``max_rss`` and
+``max_lifetime``. Here stands whether one is reached; whose turn it then is, the
+siblings decide (`handover.may_recycle`), and recycling itself is a drain.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import resource
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+# A worker waits for its turn until a limit is exceeded this many times: one that leaks
+# fast must not take the machine down out of politeness.
+HARD = 2
+
+STATM = Path("/proc/self/statm")
+MEGABYTE = 1024 * 1024
+
+
+class NoMemoryFigure(Exception):  # noqa: N818  reads better where it is raised
+    """The resident memory of this process cannot be known on this system."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why a worker is to be recycled, with the figures, for the log."""
+
+    text: str
+    hard: bool  # it cannot wait for its turn
+
+
+class Recycling:
+    """One worker's limits and its count of requests; made in it, after the fork.
+
+    *max_requests*: requests and WebSockets; 0 for no limit.
+    *max_rss*: bytes; *max_lifetime*: seconds; None for no limit.
+    The jitters, in the units of their limits, are drawn here.
+    Raises :class:`NoMemoryFigure` if *max_rss* cannot be watched.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_requests: int = 0,
+        max_requests_jitter: int = 0,
+        max_rss: int | None = None,
+        max_lifetime: float | None = None,
+        max_lifetime_jitter: float = 0.0,
+    ) -> None:
+        self.requests = 0
+        self._born = time.monotonic()
+        self._max_requests = max_requests
+        if max_requests:
+            self._max_requests += random.randint(0, max_requests_jitter)  # noqa: S311
+        self._max_rss = max_rss
+        if max_rss is not None:
+            resident_memory()
+        self._max_lifetime = max_lifetime
+        if max_lifetime is not None:
+            jitter = random.uniform(0, max_lifetime_jitter)  # noqa: S311
+            self._max_lifetime = max_lifetime + jitter
+
+    @property
+    def counts(self) -> bool:
+        """Whether requests have to be counted at all."""
+        return bool(self._max_requests)
+
+    def counted(
+        self, app: Callable[..., Awaitable[None]], on_limit: Callable[[], object]
+    ) -> Callable[..., Awaitable[None]]:
+        """Return *app*, counting what it is given before it gets it.
+
+        *on_limit*: called when ``max_requests`` is reached, and again at ``HARD``
+        times as many. The request that reaches it is still answered here.
+        """
+        marks = {self._max_requests, self._max_requests * HARD}
+
+        # Not a coroutine: what it returns is the app's own, so that a request costs
+        # one call more and not one frame on each of its awaits.
+        def count(scope: Any, receive: Any, send: Any) -> Awaitable[None]:
+            if scope["type"] != "lifespan":
+                self.requests += 1
+                if self.requests in marks:
+                    on_limit()
+            return app(scope, receive, send)
+
+        return count
+
+    def reached(self) -> Reason | None:
+        """Return the first limit that is reached; reads the memory if it must."""
+        if self._max_requests and self.requests >= self._max_requests:
+            text = f"{self.requests} requests, max_requests {self._max_requests}"
+            return Reason(text, self.requests >= self._max_requests * HARD)
+        age = time.monotonic() - self._born
+        if self._max_lifetime is not None and age >= self._max_lifetime:
+            text = f"{age:.0f} s old, max_lifetime {self._max_lifetime:.0f} s"
+            return Reason(text, age >= self._max_lifetime * HARD)
+        if self._max_rss is not None and (rss := resident_memory()) >= self._max_rss:
+            text = f"{_megabytes(rss)} resident, max_rss {_megabytes(self._max_rss)}"
+            return Reason(text, rss >= self._max_rss * HARD)
+        return None
+
+
+def resident_memory() -> int:
+    """Return the bytes of this process that are in memory now, as ``ps`` shows them.
+
+    Not ``getrusage``, whose figure is the highest that there ever was. Raises
+    :class:`NoMemoryFigure` without ``/proc`` and without psutil.
+    """
+    try:
+        return int(STATM.read_bytes().split()[1]) * resource.getpagesize()
+    except OSError:
+        pass
+    try:
+        import psutil  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
+    except ImportError:
+        raise NoMemoryFigure(
+            "max_rss needs /proc or psutil: pip install psutil"
+        ) from None
+    return int(psutil.Process(os.getpid()).memory_info().rss)
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / MEGABYTE:.0f} MB"

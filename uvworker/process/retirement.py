@@ -1,0 +1,90 @@
+"""A worker's way out of service: told by SIGTERM, or worn out by its limits.
+
+Here the rules of `handover` meet the clock. Both ways end in one *drain*, which is the
+server's; until then the worker serves.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from .handover import HandOver, Verdict, may_recycle
+from .recycling import Recycling
+from .scoreboard import Scoreboard, Slot, State, WorkerView
+
+WEIGH = 0.1  # seconds between two looks at the siblings that shall take over
+
+
+class Retirement:
+    """One worker's retirement; constructed in the worker, told on its loop.
+
+    *drain*: called once, with whether nobody else accepts from now on.
+    *patient*: whether the first look after a SIGTERM is put off for `WEIGH` seconds, in
+    which a stop reaches the siblings too and can be told from a scale-down.
+    *log*: gunicorn's logger.
+    """
+
+    def __init__(
+        self,
+        board: Scoreboard,
+        slot: Slot,
+        recycling: Recycling,
+        *,
+        drain: Callable[[bool], object],
+        patient: bool,
+        log: Any,
+    ) -> None:
+        self._board = board
+        self._slot = slot
+        self._recycling = recycling
+        self._drain = drain
+        self._patient = patient
+        self._log = log
+        self._handover: HandOver | None = None
+
+    def told(self) -> None:
+        """Take a SIGTERM: drain, but not before those who take over serve."""
+        first = self._handover is None
+        self._handover = self._handover or HandOver(self._slot.age)
+        self._slot.told = True
+        self._handover.told(self._others())
+        if first and self._patient:
+            self._weigh_later()
+        elif first:
+            self._weigh()
+
+    def _weigh(self) -> None:
+        assert self._handover is not None
+        verdict = self._handover.verdict(self._others())
+        if verdict is Verdict.DRAIN:
+            self.leave()
+        elif verdict is Verdict.TAKE_BACK:
+            self._log.warning("The new workers cannot boot; serving on.")
+            self._slot.told, self._handover = False, None
+        else:
+            self._weigh_later()
+
+    def _weigh_later(self) -> None:
+        asyncio.get_running_loop().call_later(WEIGH, self._weigh)
+
+    def check(self) -> None:
+        """Drain if a limit is reached and it is this worker's turn; once a beat."""
+        reason = self._recycling.reached()
+        if reason is None or self._slot.state is not State.SERVING:
+            return
+        self._slot.due = True
+        me = next(w for w in self._board.workers() if w.id == self._slot.id)
+        if may_recycle(me, self._others(), hard=reason.hard):
+            self._slot.state = State.DRAINING  # at once, for siblings that are due too
+            self._log.info("Recycling worker %d: %s.", self._slot.id, reason.text)
+            self.leave()
+
+    def leave(self) -> None:
+        """Drain now."""
+        kept = [w for w in self._others() if w.alive and not w.told]
+        self._drain(not any(worker.state is State.SERVING for worker in kept))
+
+    def _others(self) -> list[WorkerView]:
+        return self._board.siblings(self._slot)
