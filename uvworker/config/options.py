@@ -12,10 +12,11 @@ over the setting where both are given.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_type_hints
 
 from .kinds import (
     ADDRESSES,
@@ -31,9 +32,6 @@ from .kinds import (
     or_unset,
 )
 
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
-
 Owner = Literal["uvicorn", "uvworker"]
 
 LOOP = or_unset(
@@ -44,6 +42,7 @@ WS = choice(
     ("auto", "none", "websockets", "websockets-sansio", "wsproto"), importable="class"
 )
 LIFESPAN = or_unset(choice(("auto", "on", "off")))
+FORWARDED = choice(("x-forwarded", "rfc7239"))
 INTERFACE = choice(("auto", "asgi3", "asgi2", "wsgi"))
 
 
@@ -241,8 +240,13 @@ class Options:
         bool, _ours(BOOLEAN, "Write the access log as one JSON object a line.")
     ] = False
     forwarded_header: Annotated[
-        bool, _ours(BOOLEAN, "Believe RFC 7239 Forwarded of trusted proxies.")
-    ] = False
+        str,
+        _ours(
+            FORWARDED,
+            "Which headers the trusted proxies set: X-Forwarded-*, or RFC 7239's "
+            "Forwarded. The others are not read, since clients can write them.",
+        ),
+    ] = "x-forwarded"
     gc_freeze: Annotated[
         bool, _ours(BOOLEAN, "gc.freeze() before the fork, with preload_app.")
     ] = False

@@ -3,21 +3,17 @@
 `translate` reads gunicorn's ``cfg`` once and returns plain, frozen values; no room
 past ``worker`` sees ``cfg``. A field has the setting's name, and as its default the
 default that gunicorn 27.0.1 documents: that is also what a gunicorn too old to have
-the setting gets. What every setting means here, honoured or not, stands in `table`.
+the setting gets. What every setting means here, honoured or not, stands in `contract`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .options import table
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
-    from .options import Options
+from .options import Options, table
 
 UNLIMITED_MESSAGE = 2**63 - 1  # bytes; uvicorn's WebSockets have no "no limit"
 THREADS_CEILING = 1000  # gunicorn's default worker_connections, made for threads

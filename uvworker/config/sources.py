@@ -12,14 +12,12 @@ names are passed in.
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from .options import Options, Row, table
-
-if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
 
 PREFIXES = {"uvicorn": "UVICORN_", "uvworker": "UVWORKER_"}
 EXPORTED = frozenset({"UVWORKER_ID"})  # what the worker tells the app, not an option
