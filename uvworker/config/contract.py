@@ -1,0 +1,328 @@
+"""What becomes of each gunicorn setting: the table that leaves none silent.
+
+One row for every setting of every supported gunicorn, in gunicorn's own sections; a
+test fails when a gunicorn has a setting without one. A row says who keeps the setting
+and how, and what is missing: why, and what to use instead. `report` turns rows into
+the lines at start, and ``docs/settings.md`` is printed from them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from .row import (
+    Row,
+    always,
+    gunicorn,
+    is_no_level,
+    is_python,
+    needs_zttp,
+    nobody,
+    protocol,
+    tightened_below,
+    worker,
+)
+
+SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
+    {
+        "Config File": (
+            gunicorn("config", "the file or module that is read"),
+            gunicorn("wsgi_app", "the app, where the command line names none"),
+        ),
+        "Server Socket": (
+            gunicorn("bind", "TCP, unix sockets and fd://, any number of them"),
+            worker("backlog", "the queue has this length also while workers accept"),
+        ),
+        "Worker Processes": (
+            gunicorn("workers", "the arbiter, with TTIN and TTOU"),
+            gunicorn("worker_class", "a string, or a class in gunicorn.conf.py"),
+            nobody(
+                "threads",
+                "requests run on one event loop, not in threads; synchronous "
+                "endpoints run in AnyIO's pool, whose size the app sets in its "
+                "lifespan: anyio.to_thread.current_default_thread_limiter()"
+                ".total_tokens",
+            ),
+            worker(
+                "worker_connections",
+                "a ceiling: a full worker stops accepting and leaves connections to "
+                "its siblings or the backlog; at gunicorn's default, 1000, the only "
+                "ceiling is that of file descriptors",
+            ),
+            worker("max_requests", "a drain, and WebSockets count as requests"),
+            worker("max_requests_jitter", "drawn anew in each worker"),
+            worker(
+                "timeout",
+                "heartbeats from before lifespan startup until after lifespan "
+                "shutdown; a blocked loop leaves its stacks in the log",
+            ),
+            worker(
+                "graceful_timeout",
+                "the end of every drain, on reload and recycling too; the lifespan "
+                "shutdown runs inside it",
+            ),
+            worker("keepalive", "seconds; 0 announces Connection: close"),
+            worker("asgi_loop", "auto takes uvloop where it exists", since="24.0.0"),
+            worker(
+                "asgi_lifespan",
+                "in auto, an app without lifespan serves, and one whose startup "
+                "fails does not",
+                since="24.0.0",
+            ),
+            protocol(
+                "asgi_disconnect_grace_period",
+                "seconds from http.disconnect until the request is cancelled",
+                since="25.1.0",
+            ),
+            worker("websocket_max_message_size", "0 for no limit", since="27.0.0"),
+            worker(
+                "http_parser",
+                "auto and fast take httptools, python takes h11",
+                lacks="h11 knows one limit, h11_max_incomplete_event_size for the "
+                "whole head, in place of limit_request_*; leave http_parser at auto",
+                when=is_python,
+                since="25.3.0",
+            ),
+        ),
+        "Security": (
+            protocol(
+                "limit_request_line",
+                "414, counted as it arrives",
+                refuse=tightened_below(4094),
+            ),
+            protocol(
+                "limit_request_fields",
+                "431, counted as they arrive",
+                refuse=tightened_below(100),
+            ),
+            protocol(
+                "limit_request_field_size",
+                "431, counted as it arrives",
+                refuse=tightened_below(8190),
+            ),
+        ),
+        "Debugging": (
+            worker("reload", "with all engines; a broken app shows as a page"),
+            worker("reload_engine", "as gunicorn chooses"),
+            worker("reload_extra_files", "files and patterns"),
+            gunicorn("spew", "every line executed, to stderr"),
+            gunicorn(
+                "check_config",
+                "never asks the worker; python -m uvworker check does",
+            ),
+            gunicorn("print_config", "prints and exits"),
+        ),
+        "Server Mechanics": (
+            gunicorn("preload_app", "the arbiter imports the app, once"),
+            worker("sendfile", "no response goes through sendfile()"),
+            gunicorn(
+                "reuse_port",
+                "a socket for each worker: the kernel spreads connections by hash, "
+                "and no worker can leave one to a sibling",
+            ),
+            gunicorn("chdir", "before the app is loaded"),
+            gunicorn("daemon", "by the arbiter"),
+            gunicorn("raw_env", "also for the options that variables set"),
+            gunicorn("pidfile", "by the arbiter"),
+            gunicorn("worker_tmp_dir", "where heartbeats are written"),
+            gunicorn("user", "after the fork"),
+            gunicorn("group", "after the fork"),
+            gunicorn("umask", "for unix sockets and heartbeat files"),
+            worker(
+                "initgroups",
+                "with the primary group, which gunicorn alone forgets to set",
+            ),
+            nobody(
+                "tmp_upload_dir",
+                "bodies are streamed to the app, and no gunicorn reads it; set the "
+                "environment variable TMPDIR for what the app itself spools",
+            ),
+            protocol("secure_scheme_headers", "conflicting ones are answered 400"),
+            protocol(
+                "forwarded_allow_ips",
+                "addresses, networks and *; a peer on a unix socket is trusted",
+            ),
+            gunicorn("pythonpath", "before the app is loaded"),
+            gunicorn("paste", "an app that PasteDeploy makes"),
+            gunicorn("raw_paste_global_conf", "for paste"),
+            protocol("proxy_protocol", "v1 and v2", refuse=always),
+            protocol(
+                "proxy_allow_ips",
+                "others are refused; unix sockets may",
+                refuse=always,
+            ),
+            nobody(
+                "protocol",
+                "uwsgi is not spoken, and uwsgi_allow_ips would not hold; let the "
+                "proxy speak HTTP (nginx: proxy_pass in place of uwsgi_pass)",
+                refuse=always,
+                since="24.0.0",
+            ),
+            nobody(
+                "uwsgi_allow_ips",
+                "uwsgi is not spoken; use forwarded_allow_ips or proxy_allow_ips",
+                since="24.0.0",
+            ),
+            protocol("permit_obsolete_folding", "off: 400"),
+            nobody(
+                "strip_header_spaces",
+                "a space before the colon is a way to smuggle requests, and is "
+                "answered 400; have the client corrected",
+            ),
+            protocol(
+                "permit_unconventional_http_method",
+                "the methods that httptools knows",
+                lacks="httptools answers 400 to a method that it does not know; "
+                'http_parser = "python" takes any',
+            ),
+            protocol("permit_unconventional_http_version", "off: 1.0 and 1.1"),
+            protocol(
+                "casefold_http_method",
+                "of each request but one pipelined behind another, which is "
+                "answered 400 if its method is in lower case",
+            ),
+            protocol(
+                "forwarder_headers",
+                "SCRIPT_NAME and PATH_INFO become root_path and path",
+            ),
+            protocol(
+                "header_map",
+                "drop, refuse or dangerous, for names with _",
+                refuse=always,
+            ),
+            worker("root_path", "ASGI's root_path", since="24.0.0"),
+        ),
+        "Logging": (
+            worker("accesslog", "a line at the end of each response"),
+            gunicorn("disable_redirect_access_to_syslog", "gunicorn's logger"),
+            worker("access_log_format", "every atom, compiled once"),
+            worker("errorlog", "uvicorn's messages go there too"),
+            worker(
+                "loglevel",
+                "uvicorn's messages follow it too",
+                lacks="gunicorn takes a level that it does not know for info; use "
+                "debug, info, warning, error or critical",
+                when=is_no_level,
+            ),
+            gunicorn("capture_output", "stdout and stderr of the app"),
+            worker("logger_class", "its access() and error() are called"),
+            worker("logconfig", "uvicorn's messages follow it too"),
+            worker("logconfig_dict", "uvicorn's messages follow it too"),
+            worker("logconfig_json", "uvicorn's messages follow it too"),
+            gunicorn("syslog_addr", "gunicorn's logger"),
+            gunicorn("syslog", "gunicorn's logger"),
+            gunicorn("syslog_prefix", "gunicorn's logger"),
+            gunicorn("syslog_facility", "gunicorn's logger"),
+            gunicorn("enable_stdio_inheritance", "in daemon mode"),
+            worker("statsd_host", "every request counts, without an access log too"),
+            gunicorn("dogstatsd_tags", "gunicorn's logger"),
+            gunicorn("statsd_prefix", "gunicorn's logger"),
+            gunicorn("enable_backlog_metric", "the arbiter", since="24.1.1"),
+        ),
+        "Process Naming": (
+            gunicorn("proc_name", "where setproctitle is installed"),
+            gunicorn("default_proc_name", "gunicorn's own use"),
+        ),
+        "Server Hooks": (
+            gunicorn("on_starting", "in the arbiter"),
+            gunicorn("on_reload", "in the arbiter"),
+            gunicorn("when_ready", "in the arbiter"),
+            gunicorn("pre_fork", "in the arbiter"),
+            gunicorn("post_fork", "in the worker, before the app is loaded"),
+            gunicorn("post_worker_init", "in the worker, before lifespan startup"),
+            worker("worker_int", "on INT and QUIT, and on a reload of code"),
+            worker("worker_abort", "also when the event loop is blocked"),
+            gunicorn("pre_exec", "in the arbiter"),
+            worker("pre_request", "costs nothing where it is not set"),
+            worker("post_request", "always with environ and resp"),
+            gunicorn("child_exit", "in the arbiter"),
+            worker("worker_exit", "however the worker ends, but for SIGKILL"),
+            gunicorn("nworkers_changed", "in the arbiter"),
+            gunicorn("on_exit", "in the arbiter"),
+            worker("ssl_context", "also without certfile; if it fails, no service"),
+        ),
+        "SSL": (
+            worker("keyfile", "watched for renewal; ssl_keyfile_password opens it"),
+            worker("certfile", "watched for renewal"),
+            nobody(
+                "ssl_version",
+                "deprecated, and ignored by gunicorn itself; set minimum_version in "
+                "the ssl_context hook",
+            ),
+            worker("cert_reqs", "the client's certificate is in ASGI's tls extension"),
+            worker("ca_certs", "watched for renewal"),
+            nobody(
+                "suppress_ragged_eofs",
+                "asyncio takes a TLS connection cut short for one that ended; the "
+                "request's own framing tells a body that is cut",
+                when=lambda value: not value,
+            ),
+            worker("do_handshake_on_connect", "always, with a deadline"),
+            worker("ciphers", "as OpenSSL has them"),
+        ),
+        "HTTP/2": (
+            worker(
+                "http_protocols",
+                "h2 over TLS, through uvicorn's zttp",
+                lacks="HTTP/2 needs zttp: pip install 'uvworker[http2]'",
+                when=needs_zttp,
+                refuse=always,
+                since="25.0.0",
+            ),
+            nobody(
+                "http2_cleartext",
+                "HTTP/2 is spoken over TLS only; let the proxy speak HTTP/1.1",
+                since="26.2.0",
+            ),
+            nobody(
+                "http2_max_concurrent_streams",
+                "zttp allows 128 and has no setting for it",
+                since="25.0.0",
+            ),
+            nobody(
+                "http2_initial_window_size",
+                "zttp uses 65535 and has no setting for it",
+                since="25.0.0",
+            ),
+            nobody(
+                "http2_max_frame_size",
+                "zttp uses 16384 and has no setting for it",
+                since="25.0.0",
+            ),
+            nobody(
+                "http2_max_header_list_size",
+                "zttp uses 65536 and has no setting for it",
+                since="25.0.0",
+            ),
+        ),
+        "Dirty Arbiters": tuple(
+            gunicorn(name, "gunicorn's dirty arbiter", since="25.0.0")
+            for name in (
+                "dirty_apps",
+                "dirty_workers",
+                "dirty_timeout",
+                "dirty_threads",
+                "dirty_graceful_timeout",
+            )
+        ),
+        "Dirty Arbiter Hooks": tuple(
+            gunicorn(name, "in gunicorn's dirty processes", since="25.0.0")
+            for name in (
+                "on_dirty_starting",
+                "dirty_post_fork",
+                "dirty_worker_init",
+                "dirty_worker_exit",
+            )
+        ),
+        "Control": (
+            gunicorn("control_socket", "gunicornc", since="25.1.0"),
+            gunicorn("control_socket_mode", "gunicornc", since="25.1.0"),
+            gunicorn("control_socket_disable", "gunicornc", since="25.1.0"),
+        ),
+    }
+)
+
+CONTRACT: Mapping[str, Row] = MappingProxyType(
+    {row.name: row for rows in SECTIONS.values() for row in rows}
+)

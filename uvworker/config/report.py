@@ -1,0 +1,91 @@
+"""What is said at start: of each setting that the user changed, what does not hold.
+
+A setting left at its default is never mentioned, and neither is one that is kept. The
+lines are sentences for the error log; whoever prints them decides where.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from dataclasses import dataclass
+from typing import Any
+
+from .contract import CONTRACT
+from .settings import changed
+
+LONGEST_VALUE = 60  # characters; a logconfig_dict fills a screen
+INTERNAL = "default_proc_name"  # gunicorn sets it to the app's name
+KEY_VALUE = ("raw_env", "raw_paste_global_conf")  # NAME=value, which may be a secret
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The settings that do not hold, a sentence each.
+
+    Args:
+        refusals: those for which the start has to be refused.
+        warnings: the others.
+
+    """
+
+    refusals: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def report(cfg: Any, *, own_protocol: bool = True) -> Report:
+    """Return what does not hold of the settings that the user changed.
+
+    Args:
+        cfg: gunicorn's ``Config``, of any version.
+        own_protocol: whether HTTP is spoken by this package's protocol, rather than
+            h11, zttp or a class of the user's.
+
+    """
+    refusals: list[str] = []
+    warnings: list[str] = []
+    for name in cfg.settings:
+        lacks = _lacks(cfg, name, own_protocol)
+        if lacks and changed(cfg, name):
+            lines = refusals if _is_refused(cfg, name) else warnings
+            lines.append(f"{shown(cfg, name)} {lacks}")
+    return Report(tuple(refusals), tuple(warnings))
+
+
+def describe(cfg: Any, *, own_protocol: bool = True) -> list[str]:
+    """Return a line for each setting that the user changed, but for the refused."""
+    return [
+        f"{shown(cfg, name)} {lacks}" if lacks else f"{shown(cfg, name)}: {_how(name)}."
+        for name in sorted(cfg.settings)
+        if changed(cfg, name) and name != INTERNAL
+        if not (lacks := _lacks(cfg, name, own_protocol)) or not _is_refused(cfg, name)
+    ]
+
+
+def _how(name: str) -> str:
+    return CONTRACT[name].how
+
+
+def _is_refused(cfg: Any, name: str) -> bool:
+    return name in CONTRACT and CONTRACT[name].refuse(cfg.settings[name].get())
+
+
+def _lacks(cfg: Any, name: str, own_protocol: bool) -> str:
+    """Return the end of the sentence about a changed setting; empty if it holds."""
+    row = CONTRACT.get(name)
+    if row is None:
+        return "is newer than this uvworker, and may have no effect."
+    if row.keeper == "protocol" and not own_protocol:
+        return 'is kept by http = "auto" only, and has no effect with another protocol.'
+    if row.lacks and row.when(cfg.settings[name].get()):
+        extent = "honoured in part" if row.how else "not honoured"
+        return f"is {extent}: {row.lacks}."
+    return ""
+
+
+def shown(cfg: Any, name: str) -> str:
+    """Return ``name = value`` on one short line, without the values of variables."""
+    value = cfg.settings[name].get()
+    if name in KEY_VALUE:
+        value = [str(item).partition("=")[0] for item in value]
+    text = value.__qualname__ if callable(value) else repr(value)
+    return f"{name} = {textwrap.shorten(text, LONGEST_VALUE, placeholder=' ...')}"
