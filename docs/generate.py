@@ -1,0 +1,150 @@
+"""Writes ``settings.md`` from the tables that the worker itself reads.
+
+``python docs/generate.py`` writes it; with ``--check`` it exits with 1 instead if the
+page is not what it would write. A test runs that.
+"""  # noqa: INP001  # a script
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+
+from uvworker.config.contract import SECTIONS
+from uvworker.config.options import Options, Row, table
+from uvworker.config.row import Row as Setting
+from uvworker.config.row import never
+from uvworker.config.sources import ELSEWHERE, variable_of
+
+PAGE = Path(__file__).with_name("settings.md")
+
+HEAD = """\
+# Settings and options
+
+<!-- Written by docs/generate.py; change the tables in uvworker/config/ instead. -->
+
+Each gunicorn setting is honoured, or named at start with the reason. `python -m
+uvworker check`, followed by gunicorn's own arguments, says what your configuration
+does here without starting anything, and exits with 1 if it would not start, if
+`gunicorn.conf.py` holds a name that nobody knows, or if the app does not import.
+
+- **gunicorn**: gunicorn keeps the setting itself, as with any worker.
+- **worker**: uvworker keeps it, whatever speaks HTTP.
+- **HTTP**: uvworker's HTTP protocol keeps it, so it does not hold with
+  `http_parser = "python"`, HTTP/2 or a protocol class of your own.
+- **in part**, **no**: what is missing, why, and what to use instead. Where it says
+  *refused*, gunicorn does not start if you change the setting and it cannot be kept
+  (for a limit: if you made it stricter).
+- A version is that of the first gunicorn which has the setting, where not all have.
+"""
+
+OPTIONS_HEAD = """\
+## Options
+
+What gunicorn has no setting for. In `gunicorn.conf.py`:
+
+```python
+from uvworker import Worker
+
+worker_class = Worker.configured(ws_ping_interval=10, max_rss="512M")
+```
+
+In the environment, or with gunicorn's `--env`: the variable in the table. uvicorn's own
+options are read as its command line reads them, and an empty variable is not set. In a
+subclass: `CONFIG_KWARGS = {"ws_ping_interval": 10}`.
+
+The environment wins over `configured()`, which wins over `CONFIG_KWARGS`: what the
+operator says at start wins over the file, as gunicorn's command line does. An option
+that *overrides* a setting wins over it where both are given.
+
+A wrong value, and a name that nobody knows, is refused at start. Sizes are bytes, or
+a number with K, M, G or T (powers of 1024); durations are seconds.
+"""
+
+ELSEWHERE_HEAD = """\
+## uvicorn's parameters that do not apply
+
+In `CONFIG_KWARGS` and `configured()` they are refused; as `UVICORN_*` variables they
+are reported.
+"""
+
+
+def page() -> str:
+    """Return the page."""
+    return "\n".join([HEAD, *_settings(), OPTIONS_HEAD, *_options(), *_elsewhere()])
+
+
+def _settings() -> Iterator[str]:
+    for section, rows in SECTIONS.items():
+        yield f"## {section}\n"
+        yield _table(
+            ("setting", "kept by", "what happens here"),
+            ((_name(row), _keeper(row), _effect(row)) for row in rows),
+        )
+
+
+def _name(row: Setting) -> str:
+    return f"`{row.name}`" + (f" ({row.since})" if row.since else "")
+
+
+def _keeper(row: Setting) -> str:
+    if not row.how:
+        return "**no**"
+    keeper = "HTTP" if row.keeper == "protocol" else row.keeper
+    return f"{keeper}, **in part**" if row.lacks else keeper
+
+
+def _effect(row: Setting) -> str:
+    refused = ""
+    if row.refuse is not never:
+        only = " with another protocol" if row.keeper == "protocol" else ""
+        refused = f"*refused*{only}"
+    return "; ".join(filter(None, (row.how, row.lacks, refused)))
+
+
+def _options() -> Iterator[str]:
+    defaults = {item.name: item.default for item in fields(Options)}
+    for owner, title in (("uvworker", "uvworker's own"), ("uvicorn", "uvicorn's")):
+        yield f"### {title}\n"
+        yield _table(
+            ("option", "variable", "default", "allowed", "what it does"),
+            (
+                _option(name, row, defaults[name])
+                for name, row in table().items()
+                if row.owner == owner
+            ),
+        )
+
+
+def _option(name: str, row: Row, default: object) -> tuple[str, ...]:
+    overrides = f" Overrides `{row.setting}`." if row.setting else ""
+    variable = f"`{variable_of(name, row)}`"
+    doc = row.doc + overrides
+    return (f"`{name}`", variable, f"`{default!r}`", row.kind.allowed, doc)
+
+
+def _elsewhere() -> Iterator[str]:
+    yield ELSEWHERE_HEAD
+    yield _table(
+        ("parameter", "instead"),
+        ((f"`{name}`", instead) for name, instead in ELSEWHERE.items()),
+    )
+
+
+def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    lines = (header, ("---",) * len(header), *rows)
+    cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
+    return "".join(f"| {line} |\n" for line in cells)
+
+
+def main() -> None:
+    """Write the page, or compare it."""
+    if "--check" not in sys.argv:
+        PAGE.write_text(page())
+    elif PAGE.read_text() != page():
+        sys.exit(f"{PAGE} is out of step; run python docs/generate.py")
+
+
+if __name__ == "__main__":
+    main()

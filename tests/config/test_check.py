@@ -1,0 +1,132 @@
+"""``python -m uvworker check``, run as a user runs it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+APP = "async def app(scope, receive, send): ...\n"
+COMMAND = [sys.executable, "-m", "uvworker", "check", "-k", "uvworker.Worker"]
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def check(tmp_path):
+    (tmp_path / "main.py").write_text(APP)
+
+    def run(*args: str, conf: str = "", command=COMMAND, **environ: str):
+        (tmp_path / "gunicorn.conf.py").write_text(conf)
+        return subprocess.run(
+            [*command, *(args or ["main:app"])],
+            cwd=tmp_path,
+            env={**os.environ, **environ},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    return run
+
+
+def test_a_good_configuration_passes(check):
+    done = check(conf="keepalive = 75", UVWORKER_MAX_RSS="512M")
+    assert done.returncode == 0, done
+    assert "keepalive = 75" in done.stdout
+    assert "max_rss = 536870912" in done.stdout
+    assert "would start" in done.stdout
+
+
+def test_gunicorns_own_arguments_are_taken(check):
+    done = check("main:app", "--threads", "8", GUNICORN_CMD_ARGS="--keep-alive 9")
+    assert done.returncode == 0
+    assert "threads = 8 is not honoured" in done.stdout
+    assert "keepalive = 9" in done.stdout
+
+
+def test_a_slip_fails(check):
+    done = check(conf="keep_alive = 75")
+    assert done.returncode == 1
+    assert "gunicorn.conf.py: keep_alive" in done.stdout
+
+
+def test_a_slip_in_a_configuration_module_fails(check, tmp_path):
+    (tmp_path / "settings.py").write_text("keep_alive = 75\n")
+    done = check("-c", "python:settings", "main:app")
+    assert done.returncode == 1
+    assert "settings.py: keep_alive" in done.stdout
+
+
+def test_an_option_that_is_refused_fails(check):
+    done = check("main:app", "--env", "UVWORKER_MAX_RSS=lots")
+    assert done.returncode == 1
+    assert "UVWORKER_MAX_RSS" in done.stdout
+
+
+def test_a_refused_setting_fails(check):
+    done = check(conf="limit_request_line = 100", UVICORN_HTTP="h11")
+    assert done.returncode == 1
+    assert "limit_request_line = 100" in done.stdout
+
+
+def test_a_subclass_is_checked(check, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import uvworker\n"
+        "class Mine(uvworker.Worker):\n"
+        "    CONFIG_KWARGS = {'lifspan': 'off'}\n"
+    )
+    done = check("-k", "mine.Mine", "main:app", command=COMMAND[:4])
+    assert done.returncode == 1
+    assert "did you mean lifespan?" in done.stdout
+
+
+def test_an_app_that_does_not_import_fails_with_its_traceback(check, tmp_path):
+    (tmp_path / "broken.py").write_text("1 / 0\n")
+    done = check("broken:app")
+    assert done.returncode == 1
+    assert "broken:app does not import" in done.stdout
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_a_wsgi_app_is_recognised(check, tmp_path):
+    (tmp_path / "wsgi.py").write_text("def app(environ, start_response): ...\n")
+    assert 'interface = "wsgi"' in check("wsgi:app").stdout
+    assert check("wsgi:app", UVICORN_INTERFACE="wsgi").returncode == 0
+
+
+def test_another_worker_class_fails(check):
+    done = check("main:app", command=COMMAND[:4])
+    assert done.returncode == 1
+    assert "SyncWorker" in done.stdout
+
+
+def test_the_app_is_found_as_gunicorn_finds_it(check, tmp_path):
+    (tmp_path / "lib").mkdir()
+    (tmp_path / "lib" / "inner.py").write_text(APP)
+    assert check("--pythonpath", "lib", "inner:app").returncode == 0
+
+
+def test_gunicorn_says_what_it_does_not_take(check):
+    assert check("--no-such-flag", "main:app").returncode == 2
+    done = check("-k", "no.such.Worker", "main:app")
+    assert done.returncode == 1
+    assert "no.such.Worker" in done.stderr
+
+
+def test_a_password_is_not_shown(check):
+    done = check(
+        "main:app", "-e", "TOKEN=hunter2", UVICORN_SSL_KEYFILE_PASSWORD="s3cret"
+    )
+    assert done.returncode == 0
+    assert "ssl_keyfile_password" in done.stdout
+    assert "hunter2" not in done.stdout
+    assert "s3cret" not in done.stdout
+
+
+def test_the_settings_page_is_in_step():
+    script = str(ROOT / "docs" / "generate.py")
+    done = subprocess.run([sys.executable, script, "--check"], check=False)
+    assert done.returncode == 0
