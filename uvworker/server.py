@@ -17,7 +17,7 @@ from typing import Any
 
 import uvicorn
 
-from .http.acceptor import Acceptor
+from .http.acceptor import Acceptor, Connections
 from .http.opening import Opening
 from .http.proxyproto import ProxyProtocol
 from .http.tls import Certificates
@@ -76,22 +76,12 @@ class Deadlines:
         return cls(now, now, now, end - CANCEL_WINDOW, end)
 
 
-class Connections(set[Any]):
-    """uvicorn's set of open connections, which says when one closes."""
-
-    on_close: Callable[[], object]
-
-    def discard(self, connection: object) -> None:
-        """Forget *connection*, as each protocol does in its ``connection_lost``."""
-        super().discard(connection)
-        self.on_close()
-
-
 class Server(uvicorn.Server):
     """One worker's server; constructed, told and served on one event loop.
 
     *graceful_timeout*: gunicorn's, seconds.
     *proxy_protocol*, *certificates*: for :class:`~uvworker.http.opening.Opening`.
+    *on_connections*: called with the number of open connections when it changes.
     *on_stage*: called on the loop when a stage is reached.
     *on_stop*: called on the loop, once or twice, with the deadlines of the stop.
     """
@@ -104,6 +94,7 @@ class Server(uvicorn.Server):
         graceful_timeout: float,
         proxy_protocol: ProxyProtocol | None,
         certificates: Certificates | None,
+        on_connections: Callable[[int], object],
         on_stage: Callable[[Stage], object],
         on_stop: Callable[[Deadlines], object],
     ) -> None:
@@ -113,6 +104,7 @@ class Server(uvicorn.Server):
             self._connection, proxy_protocol=proxy_protocol, certificates=certificates
         )
         self._graceful_timeout = graceful_timeout
+        self._on_connections = on_connections
         self._on_stage = on_stage
         self._on_stop = on_stop
         self._told = asyncio.Event()
@@ -186,15 +178,18 @@ class Server(uvicorn.Server):
         return not self._told.is_set()
 
     def _listen(self, sockets: list[socket.socket], further: dict[str, Any]) -> None:
-        self.server_state.connections = connections = Connections()
+        self.server_state.connections = connections = Connections(self._changed)
         self._listeners = sockets
         self._acceptor = Acceptor(
             self._opening, sockets, connections=connections.__len__, **further
         )
-        connections.on_close = self._acceptor.connection_closed
         self._acceptor.resume()
         self.started = True
         self._on_stage(Stage.SERVING)
+
+    def _changed(self, count: int) -> None:
+        self._on_connections(count)
+        self._acceptor.connection_closed()
 
     def _connection(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]

@@ -28,7 +28,8 @@ from .process import exits, heartbeat, logs, signals
 from .process.boot import Boot
 from .process.recycling import Recycling
 from .process.retirement import Retirement
-from .process.scoreboard import Scoreboard, Siblings, State
+from .process.scoreboard import Scoreboard, State
+from .process.siblings import Siblings
 from .reload import failure_page, files_of
 from .server import Deadlines, Server, Stage
 
@@ -236,6 +237,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             graceful_timeout=self.cfg.graceful_timeout,
             proxy_protocol=assembly.proxy_protocol,
             certificates=self._certificates,
+            on_connections=functools.partial(setattr, self._slot, "connections"),
             on_stage=self._reached,
             on_stop=functools.partial(self._stopping, pulse),
         )

@@ -17,7 +17,10 @@ from typing import Any
 import uvloop
 
 from uvworker.http.acceptor import Acceptor, Connections
-from uvworker.process.scoreboard import Scoreboard, Siblings, Slot, State
+from uvworker.http.opening import Opening
+from uvworker.http.tls import Certificates
+from uvworker.process.scoreboard import Scoreboard, Slot, State
+from uvworker.process.siblings import Siblings
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,
@@ -38,12 +41,16 @@ class Greeter(asyncio.Protocol):
         self.connections.add(self)
         transport.write(self.greeting)
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio
+    def connection_lost(self, _exc: Exception | None) -> None:
         self.connections.discard(self)
 
 
 async def serve(
-    board: Scoreboard, slot: Slot, listeners: Sequence[socket.socket], **options: Any
+    board: Scoreboard,
+    slot: Slot,
+    listeners: Sequence[socket.socket],
+    certificates: Certificates | None = None,
+    **options: Any,
 ) -> None:
     """Accept until SIGTERM."""
     siblings = Siblings(board, slot)
@@ -54,7 +61,7 @@ async def serve(
 
     connections = Connections(changed)
     acceptor = Acceptor(
-        lambda: Greeter(connections, slot.id),
+        Opening(lambda: Greeter(connections, slot.id), certificates=certificates),
         listeners,
         connections=connections.__len__,
         surplus=siblings.surplus,

@@ -8,9 +8,10 @@ Even. The kernel wakes every worker for a connection and the first to call ``acc
 has it; of a burst, the first takes most. (EPOLLEXCLUSIVE, out of reach through an event
 loop's ``add_reader``, would wake fewer, and prefer the same one again and again.) So a
 worker that has more than its share stops reading for a millisecond and looks again.
-After `LOOKS` looks at a connection that nobody took, it takes it, and has the next 1,
-4, 16 ... without waiting until it has its share again: a stopped sibling, whose share
-stays low, costs a burst of any size some milliseconds in all.
+After `LOOKS` looks it takes the connection; and if the share has not moved since the
+last time, it takes 2, then 4, then 8 ... at once. So a stopped sibling costs a
+connection a few milliseconds and a large burst a few times that, while one that only
+waits for a processor keeps its place.
 
 Ceiling. A full worker stops reading until `Acceptor.connection_closed` says that it is
 not; meanwhile it costs nothing.
@@ -34,8 +35,7 @@ from typing import Any
 logger = logging.getLogger("uvicorn.error")
 
 LOOK = 0.001  # seconds that a connection is left to a sibling; a loop's finest timer
-LOOKS = 3  # looks at a connection that is not taken until its taker is given up
-STEP = 4  # factor by which the allowance beyond the share grows after that
+LOOKS = 4  # looks at a connection that is not taken until its taker is given up
 
 STARVED = 0.2  # seconds until the next try when accept fails for want of a resource
 SILENCE = 60.0  # seconds between two log lines about the same trouble
@@ -96,9 +96,9 @@ class Acceptor:
         self._surplus = surplus
         self._ceiling = math.inf if ceiling is None else ceiling
         self._opening: set[asyncio.Task[None]] = set()
-        self._allowance = (
-            0  # connections beyond the share, after siblings were given up
-        )
+        # Connections beyond the share that may be taken, after waiting in vain; the
+        # share at which that was; by how many connections the next time adds to it.
+        self._allowance, self._stuck_at, self._step = 0, -1, 1
         self._reading = False
         self._full = False
         self._said: dict[str, float] = {}
@@ -155,16 +155,22 @@ class Acceptor:
             self._accept(door)
 
     def _is_my_turn(self, door: _Door) -> bool:
-        surplus = self._surplus(self.open)
+        connections = self.open
+        surplus = self._surplus(connections)
         if surplus <= 0:
             self._allowance = 0
         elif surplus > self._allowance:
-            if not door.waited_enough():
+            if not door.looked_enough():
                 door.close(LOOK)
                 return False
-            self._allowance = surplus * STEP
-        door.looks = 0
+            self._allow_more(surplus, connections - surplus)
         return True
+
+    def _allow_more(self, surplus: int, share: int) -> None:
+        """Go beyond the share, as nobody with less took what was left to it."""
+        self._step = 2 * self._step if share == self._stuck_at else 1
+        self._stuck_at = share
+        self._allowance = surplus + self._step - 1
 
     def _accept(self, door: _Door) -> bool:
         """Accept one connection; False if there is none to have."""
@@ -241,11 +247,11 @@ class _Door:
 
     def __init__(self, acceptor: Acceptor, listener: socket.socket) -> None:
         self.listener = listener
-        self.looks = 0  # at a connection that was left to a sibling
         self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
         self._reopening: asyncio.TimerHandle | None = None
         self._reopened_at = 0.0
+        self._looks = 0  # at a connection that siblings did not take
 
     def open(self) -> None:
         self._cancel()
@@ -259,12 +265,11 @@ class _Door:
         if seconds is not None:
             self._reopening = self._loop.call_later(seconds, self.open)
 
-    def waited_enough(self) -> bool:
-        """Count a look. A listener that was silent since the last begins anew."""
-        if self._loop.time() - self._reopened_at > LOOK:
-            self.looks = 0
-        self.looks += 1
-        return self.looks > LOOKS
+    def looked_enough(self) -> bool:
+        """Count a look. A listener silent since it is watched again begins anew."""
+        silent = self._loop.time() - self._reopened_at > LOOK
+        self._looks = 1 if silent or self._looks > LOOKS else self._looks + 1
+        return self._looks > LOOKS
 
     def _cancel(self) -> None:
         if self._reopening is not None:

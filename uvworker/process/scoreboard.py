@@ -44,7 +44,6 @@ from typing import Generic, TypeVar
 SLOTS = 4096  # workers; a reload needs twice their number. Untouched slots cost nothing
 WORDS = 16  # words of a slot: 128 bytes, two cache lines, so that writers never share
 MICROSECONDS = 1_000_000  # to the second: times are stored as whole microseconds
-SILENT = 3.0  # seconds without a life sign, of one a second, until a worker is hung
 FORGIVEN = 60.0  # seconds: twice the longest pause after a failed boot
 
 
@@ -62,7 +61,7 @@ class State(IntEnum):
 T = TypeVar("T", bound=int)
 
 
-class _Word(Generic[T]):
+class _Field(Generic[T]):
     """One word of a slot as an attribute; each access touches shared memory."""
 
     def __init__(self, index: int, kind: Callable[[int], T]) -> None:
@@ -76,7 +75,7 @@ class _Word(Generic[T]):
         slot.words[self.index] = value
 
 
-class _At(IntEnum):
+class Word(IntEnum):
     """Which word of a row holds what."""
 
     STATE = 0
@@ -95,15 +94,15 @@ class _At(IntEnum):
 class Slot:
     """The writing end of one worker's row; lives in the arbiter, then in the worker."""
 
-    state = _Word(_At.STATE, State)
-    age = _Word(_At.AGE, int)  # gunicorn's ``worker.age``: grows with every fork
-    pid = _Word(_At.PID, int)  # 0 until the fork
-    told = _Word(_At.TOLD, bool)  # got SIGTERM and has not taken it back
-    due = _Word(_At.DUE, bool)  # wants to be recycled, and waits for its turn
-    connections = _Word(_At.CONNECTIONS, int)  # open now
-    requests_in_flight = _Word(_At.REQUESTS_IN_FLIGHT, int)
-    requests_done = _Word(_At.REQUESTS_DONE, int)
-    failures = _Word(_At.FAILURES, int)  # failed boots in a row; outlives the worker
+    state = _Field(Word.STATE, State)
+    age = _Field(Word.AGE, int)  # gunicorn's ``worker.age``: grows with every fork
+    pid = _Field(Word.PID, int)  # 0 until the fork
+    told = _Field(Word.TOLD, bool)  # got SIGTERM and has not taken it back
+    due = _Field(Word.DUE, bool)  # wants to be recycled, and waits for its turn
+    connections = _Field(Word.CONNECTIONS, int)  # open now
+    requests_in_flight = _Field(Word.REQUESTS_IN_FLIGHT, int)
+    requests_done = _Field(Word.REQUESTS_DONE, int)
+    failures = _Field(Word.FAILURES, int)  # failed boots in a row; outlives the worker
 
     def __init__(self, worker_id: int, words: memoryview) -> None:
         self.id = worker_id
@@ -118,7 +117,7 @@ class Slot:
 
     def beat(self, now: float) -> None:
         """Give a life sign. *now*: ``time.monotonic()``, one clock for all workers."""
-        self.words[_At.HEARTBEAT] = int(now * MICROSECONDS)
+        self.words[Word.HEARTBEAT] = int(now * MICROSECONDS)
 
     def serve(self) -> None:
         """Start to accept connections; failed boots before this one are forgotten."""
@@ -127,7 +126,7 @@ class Slot:
 
     def fail(self, now: float) -> None:
         """Record that this worker cannot boot, at ``now`` (``time.monotonic()``)."""
-        self.words[_At.FAILED_AT] = int(now * MICROSECONDS)
+        self.words[Word.FAILED_AT] = int(now * MICROSECONDS)
         self.failures += 1
         self.state = State.FAILED
 
@@ -138,12 +137,12 @@ class Slot:
         boot, unless the last failure is too long ago to be its predecessor's.
         """
         self.state = State.FREE
-        failures, failed_at = self.failures, self.words[_At.FAILED_AT]
+        failures, failed_at = self.failures, self.words[Word.FAILED_AT]
         if now - failed_at / MICROSECONDS > FORGIVEN:
             failures = 0
         for index in range(1, WORDS):
             self.words[index] = 0
-        self.failures, self.words[_At.FAILED_AT] = failures, failed_at
+        self.failures, self.words[Word.FAILED_AT] = failures, failed_at
         self.beat(now)
         self.age = age
         self.state = State.BOOTING
@@ -192,7 +191,7 @@ class Scoreboard:
         self._bury()
         for worker_id in range(self._slots):
             row = self._row(worker_id)
-            if row[_At.STATE] == State.FREE:
+            if row[Word.STATE] == State.FREE:
                 break
         else:
             raise RuntimeError(f"uvworker has room for {self._slots} workers, not more")
@@ -213,12 +212,12 @@ class Scoreboard:
         """
         now = time.monotonic() if now is None else now
         rows = [_read(row) for row in self.rows()]
-        by_age = sorted(rows, key=itemgetter(_At.AGE))
-        owners = {row[_At.PID]: row[_At.AGE] for row in by_age}
+        by_age = sorted(rows, key=itemgetter(Word.AGE))
+        owners = {row[Word.PID]: row[Word.AGE] for row in by_age}
         return [
             _view(worker_id, row, now, alive=self._is_alive(row, owners))
             for worker_id, row in enumerate(rows)
-            if row[_At.STATE]
+            if row[Word.STATE]
         ]
 
     def siblings(self, slot: Slot, now: float | None = None) -> list[WorkerView]:
@@ -229,17 +228,17 @@ class Scoreboard:
         """Free the slots of the dead and of those that were never forked."""
         for view in self.workers():
             if not (view.alive and view.pid):
-                self._row(view.id)[_At.STATE] = State.FREE
+                self._row(view.id)[Word.STATE] = State.FREE
 
     def _row(self, worker_id: int) -> memoryview:
         start = (worker_id + 1) * WORDS
         return self._words[start : start + WORDS]
 
     def _is_alive(self, row: list[int], owners: dict[int, int]) -> bool:
-        pid = row[_At.PID]
+        pid = row[Word.PID]
         if pid == 0:
             return True  # about to be forked
-        return owners[pid] == row[_At.AGE] and self._is_worker(pid)
+        return owners[pid] == row[Word.AGE] and self._is_worker(pid)
 
     def _is_worker(self, pid: int) -> bool:
         try:
@@ -259,59 +258,11 @@ class Scoreboard:
         return int(parent) == self._arbiter and state not in b"ZX"
 
 
-class Siblings:
-    """How this worker's connections compare; cheap enough for every connection.
-
-    Looks at the serving siblings of the last `refresh`, and at their state and
-    connections as they are now.
-    """
-
-    def __init__(self, board: Scoreboard, slot: Slot) -> None:
-        self._board = board
-        self._slot = slot
-        self._rows: list[memoryview] = []
-
-    def refresh(self, now: float) -> None:
-        """Find the serving siblings; once a beat. *now*: ``time.monotonic()``.
-
-        A sibling without a recent life sign, be it hung, stopped or dead, is left out:
-        nobody must wait for it.
-        """
-        heard = int((now - SILENT) * MICROSECONDS)
-        self._rows = [
-            row
-            for worker_id, row in enumerate(self._board.rows())
-            if worker_id != self._slot.id
-            and row[_At.STATE] == State.SERVING
-            and row[_At.HEARTBEAT] >= heard
-        ]
-
-    def lowest_connections(self) -> int | None:
-        """Return the fewest that a serving sibling has; None without siblings."""
-        # Looked up once: an enum's members take longer to find than a word to read.
-        state, serving, connections = _At.STATE, State.SERVING.value, _At.CONNECTIONS
-        return min(
-            [row[connections] for row in self._rows if row[state] == serving],
-            default=None,
-        )
-
-    def surplus(self, connections: int) -> int:
-        """How many connections this worker has beyond its share; publishes them.
-
-        Up to 0, the next connection may be taken. The share is what the least loaded
-        sibling has and a slack, one and a thirty-second: 4 more than a sibling with 96,
-        but only one more than an idle one, so that few connections spread evenly too.
-        """
-        self._slot.connections = connections
-        lowest = self.lowest_connections()
-        return 0 if lowest is None else connections - lowest - 1 - lowest // 32
-
-
 def _read(row: memoryview) -> list[int]:
     """Copy a row whose words are all of one worker."""
     while True:
         words: list[int] = row.tolist()
-        if words[_At.AGE] == row[_At.AGE]:
+        if words[Word.AGE] == row[Word.AGE]:
             return words
 
 
@@ -319,17 +270,17 @@ def _view(worker_id: int, row: list[int], now: float, *, alive: bool) -> WorkerV
     return WorkerView(
         id=worker_id,
         alive=alive,
-        state=State(row[_At.STATE]),
-        age=row[_At.AGE],
-        pid=row[_At.PID],
-        told=bool(row[_At.TOLD]),
-        due=bool(row[_At.DUE]),
-        connections=row[_At.CONNECTIONS],
-        requests_in_flight=row[_At.REQUESTS_IN_FLIGHT],
-        requests_done=row[_At.REQUESTS_DONE],
-        silence=now - row[_At.HEARTBEAT] / MICROSECONDS,
-        failures=row[_At.FAILURES],
-        failed_at=row[_At.FAILED_AT] / MICROSECONDS,
+        state=State(row[Word.STATE]),
+        age=row[Word.AGE],
+        pid=row[Word.PID],
+        told=bool(row[Word.TOLD]),
+        due=bool(row[Word.DUE]),
+        connections=row[Word.CONNECTIONS],
+        requests_in_flight=row[Word.REQUESTS_IN_FLIGHT],
+        requests_done=row[Word.REQUESTS_DONE],
+        silence=now - row[Word.HEARTBEAT] / MICROSECONDS,
+        failures=row[Word.FAILURES],
+        failed_at=row[Word.FAILED_AT] / MICROSECONDS,
     )
 
 

@@ -1,0 +1,78 @@
+"""How this worker's load compares with its siblings'; asked on every accept.
+
+The rule: what is asked for every connection reads a few words of shared memory and
+asks the kernel nothing. Who the siblings are changes with the beat, how many
+connections they have with every look.
+"""
+
+from __future__ import annotations
+
+import math
+
+from .scoreboard import MICROSECONDS, Scoreboard, Slot, State, Word
+
+SILENT = 3.0  # seconds without a life sign, of one a second, until a worker is hung
+
+# At 1500 connections a second and worker, a slack of 1 costs them 98 µs of CPU each,
+# of 4 64 µs, of 8 57 µs; without any evenness it is 37 µs.
+CHURN = 250  # looks a second that add one connection of slack
+MOST_SLACK = 8
+BRIEF = 0.05  # seconds: refreshes closer than this say little about a rate
+
+
+class Siblings:
+    """How this worker's connections compare; cheap enough for every connection.
+
+    Looks at the serving siblings of the last `refresh`, and at their state and
+    connections as they are now: 1.5 µs with 4 workers, 15 µs with 200.
+    """
+
+    def __init__(self, board: Scoreboard, slot: Slot) -> None:
+        self._board = board
+        self._slot = slot
+        self._rows: list[memoryview] = []
+        self._slack = 1
+        self._looks = 0
+        self._refreshed_at = -math.inf
+
+    def refresh(self, now: float) -> None:
+        """Find the serving siblings; once a beat. *now*: ``time.monotonic()``.
+
+        A sibling without a recent life sign, be it hung, stopped or dead, is left out:
+        nobody must wait for it.
+        """
+        heard = int((now - SILENT) * MICROSECONDS)
+        self._rows = [
+            row
+            for worker_id, row in enumerate(self._board.rows())
+            if worker_id != self._slot.id
+            and row[Word.STATE] == State.SERVING
+            and row[Word.HEARTBEAT] >= heard
+        ]
+        rate = self._looks / max(now - self._refreshed_at, BRIEF)
+        self._slack = 1 + min(int(rate / CHURN), MOST_SLACK)
+        self._looks, self._refreshed_at = 0, now
+
+    def lowest_connections(self) -> int | None:
+        """Return the fewest that a serving sibling has; None without siblings."""
+        # Looked up once: an enum's members take longer to find than a word to read.
+        state, serving, connections = Word.STATE, State.SERVING.value, Word.CONNECTIONS
+        return min(
+            [row[connections] for row in self._rows if row[state] == serving],
+            default=None,
+        )
+
+    def surplus(self, connections: int) -> int:
+        """How many connections this worker has beyond its share; publishes them.
+
+        Up to 0, the next connection may be taken. The share is what the least loaded
+        sibling has, a thirty-second more, and a slack: of one where connections stay,
+        so that a few spread evenly too; of more where they come and go faster than
+        evenness could help, and leaving each to a sibling doubles what it costs.
+        """
+        self._looks += 1
+        self._slot.connections = connections
+        lowest = self.lowest_connections()
+        return (
+            0 if lowest is None else connections - lowest - lowest // 32 - self._slack
+        )
