@@ -18,6 +18,10 @@ INTERNAL = "default_proc_name"  # gunicorn sets it to the app's name
 KEY_VALUE = ("raw_env", "raw_paste_global_conf")  # NAME=value, which may be a secret
 
 
+class Refused(Exception):  # noqa: N818  what happens to the start
+    """A setting that cannot be honoured and must not be ignored."""
+
+
 @dataclass(frozen=True, slots=True)
 class Report:
     """The settings that do not hold, a sentence each.
@@ -30,6 +34,11 @@ class Report:
 
     refusals: tuple[str, ...]
     warnings: tuple[str, ...]
+
+    def enforce(self) -> None:
+        """Raise :class:`Refused` if anything is."""
+        if self.refusals:
+            raise Refused(" ".join(self.refusals))
 
 
 def report(cfg: Any, *, own_protocol: bool = True) -> Report:
