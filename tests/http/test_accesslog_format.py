@@ -1,5 +1,7 @@
 """The text of a line: gunicorn's for any request, and no request can forge one."""
 
+from __future__ import annotations
+
 import json
 import os
 import re

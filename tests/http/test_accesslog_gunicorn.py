@@ -28,7 +28,7 @@ WSGI = """
 def app(environ, start_response):
     start_response("201 Created", [("Content-Type", "text/plain"), ("X-A", 'say "a"'),
                                    ("Content-Length", "13")])
-    return [b"Hello, world!"]
+    return [b"Hello, world!"] * (environ["REQUEST_METHOD"] != "HEAD")
 """
 ASGI = """
 async def app(scope, receive, send):
@@ -36,7 +36,8 @@ async def app(scope, receive, send):
         headers = [(b"Content-Type", b"text/plain"), (b"X-A", b'say "a"'),
                    (b"Content-Length", b"13")]
         await send({"type": "http.response.start", "status": 201, "headers": headers})
-        await send({"type": "http.response.body", "body": b"Hello, world!"})
+        body = b"Hello, world!" * (scope["method"] != "HEAD")
+        await send({"type": "http.response.body", "body": body})
 """
 ANSWER = [
     (b"Content-Type", b"text/plain"),
@@ -218,14 +219,23 @@ def test_a_duration_of_days_is_not_cut_to_hours(tmp_path: Path) -> None:
     assert log.read_text() == compile_format(line)(record) + "\n"
 
 
+@pytest.mark.usefixtures("gunicorn_logging")
 def test_json_is_refused_where_the_logger_class_writes_its_own_lines() -> None:
+    class Custom(Logger):  # type: ignore[misc]
+        def access(self, *_: Any) -> None:
+            pass
+
     with pytest.raises(ValueError, match=r"access_log_json: logger_class Custom"):
-        AccessLog(type("Custom", (), {})(), "custom", LINE, as_json=True)
+        AccessLog(logger_of(Custom), "custom", LINE, as_json=True)
 
 
 @pytest.mark.usefixtures("gunicorn_logging")
 def test_nothing_records_where_nothing_was_asked_for() -> None:
+    class Custom(Logger):  # type: ignore[misc]
+        error_fmt = "%(message)s"
+
     assert AccessLog(logger_of(), "gunicorn", LINE).record is None
+    assert AccessLog(logger_of(Custom), "custom", LINE).record is None
 
 
 @pytest.mark.usefixtures("gunicorn_logging")
@@ -248,7 +258,7 @@ def test_statsd_gets_what_gunicorns_own_access_sends(
         logger.access_log.addFilter(lambda _: True)
         access_log.record(record)
         logger.access_log.filters.clear()
-        ours = [statsd.recv(512) for _ in range(3)]
+        ours = sent_until_now(statsd, logger)
         written = log.read_text() if accesslog else ""
         elapsed = timedelta(microseconds=record.microseconds())
         Logger.access, access = lambda *_: None, Logger.access
@@ -256,10 +266,16 @@ def test_statsd_gets_what_gunicorns_own_access_sends(
             logger.access(Response(record), None, None, elapsed)
         finally:
             Logger.access = access
-        assert ours == [statsd.recv(512) for _ in range(3)]
+        assert ours == sent_until_now(statsd, logger)
+        assert len(ours) == 3
         assert written.count("\n") == accesslog
         assert written.startswith("{") == (accesslog and as_json)
         logger.sock.close()
+
+
+def sent_until_now(statsd: socket.socket, logger: Any) -> list[bytes]:
+    logger.increment("end", 1)
+    return list(iter(lambda: statsd.recv(512), b"end:1|c|@1.0"))
 
 
 # Hooks

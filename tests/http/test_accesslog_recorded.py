@@ -14,6 +14,7 @@ import uvicorn
 import websockets
 from websockets.asyncio.client import connect
 
+from tests.service import PATIENCE
 from uvworker.http.accessrecord import AccessRecord, Recorded, together
 
 BOTH = ("http", "websocket")
@@ -37,8 +38,8 @@ def served(
     records: list[AccessRecord] = []
 
     async def main() -> None:
-        options.setdefault("http", "h11")
-        config = uvicorn.Config(app, lifespan="off", log_config=None, **options)
+        chosen = {"http": "h11", "ws": "wsproto", "lifespan": "off", **options}
+        config = uvicorn.Config(app, log_config=None, **chosen)
         config.load()
         config.loaded_app = Recorded(config.loaded_app, records.append, types)
         server = Server(config)
@@ -61,7 +62,7 @@ async def hello(_scope: Any, _receive: Any, send: Any) -> None:
 
 def getting(target: str = "/", **options: Any) -> Callable[[str], Awaitable[None]]:
     async def client(address: str) -> None:
-        async with httpx.AsyncClient() as session:
+        async with httpx.AsyncClient(timeout=PATIENCE) as session:
             method = options.pop("method", "GET")
             await session.request(method, f"http://{address}{target}", **options)
 
@@ -125,7 +126,9 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
 @pytest.mark.parametrize("ws", ["websockets-sansio", "wsproto"])
 def test_a_websocket_is_recorded_once_when_it_closes(ws: str) -> None:
     async def client(address: str) -> None:
-        async with connect(f"ws://{address}/chat?room=1") as socket_:
+        async with connect(
+            f"ws://{address}/chat?room=1", open_timeout=PATIENCE
+        ) as socket_:
             for payload in ("é", b"12345"):
                 await socket_.send(payload)
                 assert await socket_.recv() == payload
@@ -140,10 +143,10 @@ def test_a_websocket_is_recorded_once_when_it_closes(ws: str) -> None:
 def rejected(app: Any) -> AccessRecord:
     async def client(address: str) -> None:
         with pytest.raises(websockets.InvalidStatus):
-            async with connect(f"ws://{address}/"):
+            async with connect(f"ws://{address}/", open_timeout=PATIENCE):
                 pass
 
-    [record] = served(app, client, types=("websocket",), ws="wsproto")
+    [record] = served(app, client, types=("websocket",))
     return record
 
 
@@ -174,7 +177,7 @@ def test_a_websocket_closed_by_its_app_keeps_its_status() -> None:
         await send({"type": "websocket.close", "code": 1000})
 
     async def client(address: str) -> None:
-        async with connect(f"ws://{address}/") as socket_:
+        async with connect(f"ws://{address}/", open_timeout=PATIENCE) as socket_:
             await socket_.wait_closed()
 
     [record] = served(closing, client)

@@ -9,6 +9,7 @@ import fcntl
 import io
 import logging
 import os
+import select
 import subprocess
 import sys
 import termios
@@ -106,6 +107,33 @@ def test_the_lines_of_one_turn_are_one_write(
 
     asyncio.run(main())
     os.close(reading)
+
+
+def test_no_write_to_a_pipe_is_so_long_that_it_could_be_torn(
+    logger: Any, access_log: AccessLog
+) -> None:
+    reading, writing = os.pipe2(os.O_DIRECT)
+    logger.access_log.handlers[0].stream.close()
+    logger.access_log.handlers[0].stream = os.fdopen(writing, "w")
+    padding = ["x" * length for length in (1000, 5000, 10, 4090, 1)]
+
+    def turn() -> None:
+        for number, letters in enumerate(padding):
+            access_log.record(record_of(number, letters))
+
+    on_a_loop(turn)
+    logger.access_log.handlers[0].stream.close()
+    packets = list(iter(lambda: os.read(reading, 9000), b""))
+    os.close(reading)
+    lines = [f"{number}{letters}\n".encode() for number, letters in enumerate(padding)]
+    # The kernel itself cuts the one line that no write can hold whole.
+    assert packets == [
+        lines[0],
+        lines[1][: select.PIPE_BUF],
+        lines[1][select.PIPE_BUF :],
+        lines[2],
+        lines[3] + lines[4],
+    ]
 
 
 def test_rotation_under_load_loses_and_doubles_no_line(

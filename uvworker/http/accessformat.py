@@ -10,6 +10,8 @@ are written as Python would, `\n` or `\x1b`; nothing else differs from
 gunicorn's line.
 """
 
+from __future__ import annotations
+
 import binascii
 import json
 import os

@@ -9,6 +9,8 @@ written with one `write` instead; where anything else does, its own
 The rule of this room: nobody can tell the two apart, but by the cost.
 """
 
+from __future__ import annotations
+
 import asyncio
 import logging
 import os
@@ -30,8 +32,8 @@ class AccessLog:
     Args:
         logger: gunicorn's logger, `worker.log`.
         kind: Whether its class is exactly gunicorn's `Logger`, exactly its
-            `Statsd`, or another: that one's `access()` gets every request, and
-            whether to write is its affair.
+            `Statsd`, or another: an `access()` of that one's own gets every
+            request, and whether to write is its affair.
         line_format: gunicorn's `access_log_format`.
         as_json: Write a JSON object per line instead.
 
@@ -47,15 +49,10 @@ class AccessLog:
     def __init__(
         self, logger: Any, kind: LoggerKind, line_format: str, *, as_json: bool = False
     ) -> None:
-        if kind == "custom" and as_json:
-            raise ValueError(
-                f"access_log_json: logger_class {type(logger).__name__} writes its "
-                "own access lines; unset one of the two"
-            )
         self._turn: _Turn | None = None
         self.record: Recorder | None = None
         if kind == "custom":
-            self.record = through_logger(logger.access, logger)
+            self.record = _custom(logger, as_json=as_json)
             return
         if is_enabled(logger):
             self._turn = _turn(logger, kind, None if as_json else line_format)
@@ -87,7 +84,20 @@ def is_enabled(logger: Any) -> bool:
     return bool(enabled)
 
 
-def _turn(logger: Any, kind: LoggerKind, line_format: str | None) -> "_Turn":
+def _custom(logger: Any, *, as_json: bool) -> Recorder | None:
+    """Leave everything to a `logger_class` of the user's, if it would do anything."""
+    inherited = type(logger).access.__module__ == "gunicorn.glogging"
+    if inherited and not is_enabled(logger):
+        return None
+    if as_json:
+        raise ValueError(
+            f"access_log_json: logger_class {type(logger).__name__} writes its own "
+            "access lines; unset one of the two"
+        )
+    return through_logger(logger.access, logger)
+
+
+def _turn(logger: Any, kind: LoggerKind, line_format: str | None) -> _Turn:
     """Pair the fast path with what stands in for it; no format means JSON."""
     access_log: logging.Logger = logger.access_log
     if line_format is not None:

@@ -7,6 +7,8 @@ protocol had in its hands anyway; all that costs something is computed when
 asked for.
 """
 
+from __future__ import annotations
+
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass, field
@@ -52,7 +54,7 @@ class AccessRecord:
     _fields: dict[bytes, bytes] | None = field(default=None, init=False, repr=False)
 
     @classmethod
-    def begun(cls, scope: Scope) -> "AccessRecord":
+    def begun(cls, scope: Scope) -> AccessRecord:
         """Return the record of a request that comes to the app just now.
 
         Its target is taken at once, as frameworks write into the scope, and

@@ -8,6 +8,8 @@ The rule of this room: nothing is built unless a logger or a hook is about to
 look at it, and an error of theirs is logged and never reaches the protocol.
 """
 
+from __future__ import annotations
+
 from base64 import b64encode
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
