@@ -280,12 +280,17 @@ def test_symlink_swap_is_taken_up(ca, tmp_path):
     )
 
 
-def test_rewrite_that_keeps_size_and_time_is_taken_up(ca, files, tmp_path):
+def test_rewrite_that_keeps_size_and_time_is_noticed(files):
+    """Tools that copy in place keep both; here the new key does not fit."""
     certs = certificates(files)
-    times = Path(files.keyfile).stat()
-    issue(ca, tmp_path)
-    os.utime(files.keyfile, ns=(times.st_atime_ns, times.st_mtime_ns))
-    assert beats(certs)
+    before = Path(files.keyfile).stat()
+    break_files(files, "mismatch")
+    os.utime(files.keyfile, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = Path(files.keyfile).stat()
+    assert (after.st_ino, after.st_size) == (before.st_ino, before.st_size)
+    assert not certs.refresh()
+    with pytest.raises(TLSError):
+        certs.refresh()
 
 
 @pytest.mark.parametrize("what", ["missing", "empty", "mismatch", "encrypted"])

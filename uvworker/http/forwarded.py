@@ -10,16 +10,17 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from .peers import LAST_PORT, Address, Peer, TrustedPeers, parse_address
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 
-Header: TypeAlias = tuple[bytes, bytes]
+Claims: TypeAlias = dict[bytes, list[bytes]]  # the values of each header we read
 Hop: TypeAlias = tuple[str, str]  # the sender's node, and the scheme it used or ""
+Origin: TypeAlias = tuple[Peer, bool]  # the sender, and whether it is a trusted hop
 
 # A claimed address is at most `[` 45 characters `]:65535`, or a hidden name.
 NODE_LENGTH = 64  # characters; longer ones are no address and not worth a cache slot
@@ -53,7 +54,8 @@ class Forwarding:
     forwarder_headers: frozenset[bytes]
     header_map: str
     forwarded_header: str
-    claims: frozenset[bytes]  # the names that `apply` reads
+    names: frozenset[bytes]  # of the headers that `apply` reads
+    origin: Callable[[str], Origin | None]  # reads a node, through a bounded cache
 
     @classmethod
     def from_settings(
@@ -71,22 +73,23 @@ class Forwarding:
         proxy sets. The other family is not read at all, because a proxy hands on
         untouched whatever it does not set, and a client could have written it.
         """
-        names = frozenset(_wire(name) for name in forwarder_headers)
+        peers = TrustedPeers.parse(forwarded_allow_ips)
+        mapped = frozenset(_wire(name) for name in forwarder_headers)
         secure: dict[bytes, frozenset[bytes]] = {}
         if forwarded_header == "rfc7239":
-            claims = {FORWARDED}
+            names = {FORWARDED}
         else:
             for name, value in (secure_scheme_headers or {}).items():
                 secure[_wire(name)] = _secure_values(value)
-            claims = {X_FORWARDED_FOR, *secure}
-        claims |= names & {SCRIPT_NAME, PATH_INFO}
+            names = {X_FORWARDED_FOR, *secure}
         return cls(
-            peers=TrustedPeers.parse(forwarded_allow_ips),
+            peers=peers,
             secure_values=secure,
-            forwarder_headers=names,
+            forwarder_headers=mapped,
             header_map=header_map,
             forwarded_header=forwarded_header,
-            claims=frozenset(claims),
+            names=frozenset(names | (mapped & {SCRIPT_NAME, PATH_INFO})),
+            origin=lru_cache(NODE_CACHE)(partial(_origin, peers)),
         )
 
     def trusts(self, peer: Peer | None) -> bool:
@@ -132,7 +135,10 @@ class Forwarding:
             ForwardedError: the headers are malformed or contradict one another.
 
         """
-        claims = [header for header in scope["headers"] if header[0] in self.claims]
+        claims: Claims = {}
+        for name, value in scope["headers"]:
+            if name in self.names:
+                claims.setdefault(name, []).append(value)
         if not claims:
             return
         if self.forwarded_header == "rfc7239":
@@ -142,13 +148,11 @@ class Forwarding:
             self._apply_forwarded_for(scope, claims)
         _apply_mount(scope, claims)
 
-    def _apply_scheme(
-        self, scope: MutableMapping[str, Any], claims: Sequence[Header]
-    ) -> None:
+    def _apply_scheme(self, scope: MutableMapping[str, Any], claims: Claims) -> None:
         verdicts = {
-            value in self.secure_values[name]
-            for name, value in claims
-            if name in self.secure_values
+            value in secure
+            for name, secure in self.secure_values.items()
+            for value in claims.get(name, ())
         }
         if len(verdicts) > 1:
             raise ForwardedError(
@@ -159,22 +163,19 @@ class Forwarding:
             scope["scheme"] = SCHEMES[scope["type"]][secure]
 
     def _apply_forwarded_for(
-        self, scope: MutableMapping[str, Any], claims: Sequence[Header]
+        self, scope: MutableMapping[str, Any], claims: Claims
     ) -> None:
-        values = [value for name, value in claims if name == X_FORWARDED_FOR]
+        values = claims.get(X_FORWARDED_FOR)
         if values:
             nodes = b",".join(values).decode("latin-1").split(",")
-            client, _ = self._origin([(node.strip(), "") for node in nodes])
+            client, _ = self._walk([(node.strip(), "") for node in nodes])
             scope["client"] = client or scope["client"]
 
-    def _apply_forwarded(
-        self, scope: MutableMapping[str, Any], claims: Sequence[Header]
-    ) -> None:
-        client, proto = self._origin(
+    def _apply_forwarded(self, scope: MutableMapping[str, Any], claims: Claims) -> None:
+        client, proto = self._walk(
             [
                 (element.get("for", ""), element.get("proto", ""))
-                for name, value in claims
-                if name == FORWARDED
+                for value in claims.get(FORWARDED, ())
                 for element in parse_forwarded(value.decode("latin-1"))
             ]
         )
@@ -183,8 +184,8 @@ class Forwarding:
         if secure is not None:
             scope["scheme"] = SCHEMES[scope["type"]][secure]
 
-    def _origin(self, hops: Sequence[Hop]) -> tuple[Peer | None, str]:
-        """Walk from our own proxy outwards, as far as trusted hops vouch.
+    def _walk(self, hops: Sequence[Hop]) -> tuple[Peer | None, str]:
+        """Go from our own proxy outwards, as far as trusted hops vouch.
 
         An entry that is no address (`unknown`, `_hidden`, garbage) ends the walk:
         what stands left of it has no sponsor. The client is then the last hop that
@@ -192,11 +193,11 @@ class Forwarding:
         """
         client, proto = None, ""
         for node, proto in reversed(hops):  # noqa: B007 - the last one seen counts
-            origin = parse_node(node) if len(node) <= NODE_LENGTH else None
+            origin = self.origin(node) if len(node) <= NODE_LENGTH else None
             if origin is None:
                 break
-            address, client = origin
-            if not self.peers.includes(address):
+            client, trusted = origin
+            if not trusted:
                 break
         return client, proto
 
@@ -221,12 +222,11 @@ _NODE = re.compile(
 )
 
 
-@lru_cache(maxsize=NODE_CACHE)
-def parse_node(text: str) -> tuple[Address, Peer] | None:
+def parse_node(text: str) -> tuple[Address, int] | None:
     """Read `192.0.2.1`, `192.0.2.1:80`, `2001:db8::1` or `[2001:db8::1]:80`.
 
-    Returns the address and the client for the scope, with port 0 if it is unknown
-    or hidden; None for anything else.
+    Returns the address and the port, 0 if that is unknown or hidden; None for
+    anything else.
     """
     match = _NODE.fullmatch(text)
     if match is None:
@@ -235,7 +235,16 @@ def parse_node(text: str) -> tuple[Address, Peer] | None:
     port = int(match["port"] or 0)
     if address is None or port > LAST_PORT:
         return None
-    return address, (str(address), port)
+    return address, port
+
+
+def _origin(peers: TrustedPeers, node: str) -> Origin | None:
+    """Read a node as the client that it may be, and ask whether it is one of ours."""
+    found = parse_node(node)
+    if found is None:
+        return None
+    address, port = found
+    return (str(address), port), peers.includes(address)
 
 
 # -- RFC 7239 section 4: elements divided by commas, pairs divided by semicolons
@@ -283,7 +292,7 @@ def parse_forwarded(value: str) -> list[dict[str, str]]:
 # -- where the app is mounted: SCRIPT_NAME and PATH_INFO
 
 
-def _apply_mount(scope: MutableMapping[str, Any], claims: Sequence[Header]) -> None:
+def _apply_mount(scope: MutableMapping[str, Any], claims: Claims) -> None:
     """Turn SCRIPT_NAME and PATH_INFO into `root_path` and `path`.
 
     ASGI's `path` includes `root_path`, where CGI's PATH_INFO does not include
@@ -313,14 +322,13 @@ def _unmount(scope: MutableMapping[str, Any], root: str) -> None:
         scope["raw_path"] = scope["raw_path"].removeprefix(root.encode())
 
 
-def _single(claims: Sequence[Header], name: bytes) -> str | None:
+def _single(claims: Claims, name: bytes) -> str | None:
     """Return a header's one value; the client may have sent it beside the proxy."""
-    values = {value for key, value in claims if key == name}
-    if not values:
+    if name not in claims:
         return None
-    value, *others = (value.decode("utf-8", "replace") for value in values)
-    label = name.decode().upper()
-    if others:
+    first, *others = claims[name]
+    label, value = name.decode().upper(), first.decode("utf-8", "replace")
+    if any(other != first for other in others):
         raise ForwardedError(f"{label} came twice, with different values")
     if value and not value.startswith("/"):
         raise ForwardedError(f"{label} {value!r} does not begin with a slash")
