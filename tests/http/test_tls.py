@@ -69,18 +69,25 @@ def encrypt(keyfile):
     )
 
 
-def gunicorns(files, **settings):
-    """Return gunicorn's own factory, as the worker passes it in."""
+def config(files, **settings):
     cfg = Config()
     for name in ("certfile", "keyfile", "ca_certs"):
         cfg.set(name, getattr(files, name))
     for name, value in settings.items():
         cfg.set(name, value)
-    return lambda: gunicorn_sock.ssl_context(cfg)
+    return cfg
 
 
-def certificates(files, **settings):
-    return Certificates(gunicorns(files, **settings), files)
+def certificates(files, password=None, **settings):
+    """Build as the worker does, with gunicorn's hook around our default."""
+    cfg = config(files, **settings)
+
+    def default():
+        return default_context(
+            files, password=password, cert_reqs=cfg.cert_reqs, ciphers=cfg.ciphers
+        )
+
+    return Certificates(lambda: cfg.ssl_context(cfg, default), files)
 
 
 def beats(certs):
@@ -91,13 +98,25 @@ def beats(certs):
 # -- built whole, or a sentence that helps
 
 
-def test_context_is_gunicorns_own(files):
-    context = certificates(files, cert_reqs=2, ciphers="ECDHE-RSA-AES128-GCM-SHA256")
-    context = context.context
-    assert context.verify_mode is ssl.CERT_REQUIRED
-    assert len(context.get_ca_certs()) == 1
-    twelve = [c["name"] for c in context.get_ciphers() if c["protocol"] != "TLSv1.3"]
-    assert twelve == ["ECDHE-RSA-AES128-GCM-SHA256"]
+@pytest.mark.parametrize(
+    "settings", [{}, {"cert_reqs": 1}, {"cert_reqs": 2, "ciphers": "ECDHE+AESGCM"}]
+)
+def test_context_is_as_gunicorns_own(files, settings):
+    """The one thing that is written twice; it must not drift apart."""
+    ours = certificates(files, **settings).context
+    theirs = gunicorn_sock.ssl_context(config(files, **settings))
+    for name in (
+        "verify_mode",
+        "verify_flags",
+        "options",
+        "minimum_version",
+        "maximum_version",
+        "check_hostname",
+        "protocol",
+    ):
+        assert getattr(ours, name) == getattr(theirs, name), name
+    assert ours.get_ciphers() == theirs.get_ciphers()
+    assert ours.get_ca_certs() == theirs.get_ca_certs()
 
 
 def test_hook_alone_is_enough(files):
@@ -106,8 +125,7 @@ def test_hook_alone_is_enough(files):
         context.load_cert_chain(files.certfile, files.keyfile)
         return context
 
-    none = Files()
-    certs = Certificates(gunicorns(none, ssl_context=hook), none)
+    certs = certificates(Files(), ssl_context=hook)
     assert certs.context.get_ca_certs() == []
     assert certs.server_cert(certs.context) is None
 
@@ -183,52 +201,62 @@ def test_encrypted_key_never_asks_at_the_terminal(files):
     """With a terminal at hand OpenSSL would ask; a worker would wait for ever."""
     encrypt(files.keyfile)
     program = (
-        "import pty, os, sys; pid, terminal = pty.fork()\n"
+        "import os, pty, sys; pid, terminal = pty.fork()\n"
         "if pid: sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
-        "from uvworker.http.tls import *; import ssl\n"
-        "files = Files(*sys.argv[1:])\n"
-        "def factory():\n"
-        "    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)\n"
-        "    context.load_cert_chain(files.certfile, files.keyfile)\n"
-        "    return context\n"
-        "try: Certificates(factory, files)\n"
+        "from uvworker.http.tls import *\n"
+        "try: default_context(Files(*sys.argv[1:]))\n"
         "except TLSError: sys.exit(42)\n"
     )
     argv = [sys.executable, "-c", program, files.certfile, files.keyfile]
     assert subprocess.run(argv, check=False, timeout=PATIENCE).returncode == 42
 
 
-def test_password_opens_the_key_under_gunicorns_hook(files):
+def test_password_opens_the_key(files):
     encrypt(files.keyfile)
-    cfg = Config()
-
-    def factory():
-        return cfg.ssl_context(
-            cfg, lambda: default_context(files, password=PASSWORD, cert_reqs=1)
-        )
-
-    certs = Certificates(factory, files, has_password=True)
+    certs = certificates(files, PASSWORD, cert_reqs=1)
     assert certs.context.verify_mode is ssl.CERT_OPTIONAL
-    assert len(certs.context.get_ca_certs()) == 1
+
+
+def test_password_of_a_hook_opens_the_key(files):
+    """The hook may know the password where we do not."""
+    encrypt(files.keyfile)
+
+    def hook(config, _default):
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(config.certfile, config.keyfile, PASSWORD)
+        return context
+
+    assert certificates(files, ssl_context=hook).context
 
 
 def test_wrong_password_is_named(files):
     encrypt(files.keyfile)
     with pytest.raises(TLSError, match="ssl_keyfile_password"):
-        Certificates(
-            lambda: default_context(files, password="x"), files, has_password=True
-        )
+        certificates(files, "x")
 
 
-def test_default_context_is_gunicorns_but_for_the_password(files):
-    """The one thing that is written twice; it must not drift apart."""
-    ours = default_context(files, password="", ciphers="ECDHE", cert_reqs=2)
-    theirs = gunicorns(files, ciphers="ECDHE", cert_reqs=2)()
-    for name in ("verify_mode", "verify_flags", "options", "minimum_version",
-                 "maximum_version", "check_hostname", "protocol"):  # fmt: skip
-        assert getattr(ours, name) == getattr(theirs, name), name
-    assert ours.get_ciphers() == theirs.get_ciphers()
-    assert ours.get_ca_certs() == theirs.get_ca_certs()
+def test_hook_that_needs_a_certfile_says_so():
+    def hook(_config, default):
+        return default()
+
+    with pytest.raises(TLSError, match="certfile is not set"):
+        certificates(Files(), ssl_context=hook)
+
+
+@pytest.mark.parametrize("protocols", [["h2", "http/1.1"], []])
+def test_protocols_are_offered_as_given(files, protocols):
+    server, client = ssl.MemoryBIO(), ssl.MemoryBIO()
+    ours = default_context(files, alpn_protocols=protocols).wrap_bio(
+        server, client, server_side=True
+    )
+    asking = ssl.create_default_context()
+    asking.check_hostname, asking.verify_mode = False, ssl.CERT_NONE
+    asking.set_alpn_protocols(["h2"])
+    theirs = asking.wrap_bio(client, server)
+    for end in (theirs, ours, theirs, ours):
+        with contextlib.suppress(ssl.SSLWantReadError):
+            end.do_handshake()
+    assert theirs.selected_alpn_protocol() == ("h2" if protocols else None)
 
 
 # -- renewed on disk

@@ -25,9 +25,6 @@ HANDSHAKE_TIMEOUT = 10.0  # seconds
 # What a file must look like, by the setting that names it.
 _CERTIFICATE = re.compile(rb"-----BEGIN (?:X509 |TRUSTED )?CERTIFICATE-----")
 _KEY = re.compile(rb"-----BEGIN (?:\w+ )*PRIVATE KEY-----")
-_ENCRYPTED_KEY = re.compile(
-    rb"-----BEGIN ENCRYPTED PRIVATE KEY-----|^Proc-Type: 4,ENCRYPTED", re.MULTILINE
-)
 _ONE_CERTIFICATE = re.compile(
     rb"-----BEGIN CERTIFICATE-----[\w\s+/=]+-----END CERTIFICATE-----\n?"
 )
@@ -91,27 +88,19 @@ class Certificates:
     """The context that new connections get, renewed when its files change.
 
     Args:
-        factory: builds the context from scratch. Gunicorn's, which honours the
-            `ssl_context` hook, or one around `default_context` for a password.
+        factory: builds the context from scratch: gunicorn's `ssl_context` hook
+            around `default_context`.
         files: what to watch. Files that only a hook knows are not watched; HUP
             takes those up.
-        has_password: whether the factory can open an encrypted key.
 
     Raises:
         TLSError: the context cannot be built; the worker must not serve.
 
     """
 
-    def __init__(
-        self,
-        factory: Callable[[], ssl.SSLContext],
-        files: Files,
-        *,
-        has_password: bool = False,
-    ) -> None:
+    def __init__(self, factory: Callable[[], ssl.SSLContext], files: Files) -> None:
         self._factory = factory
         self._files = files
-        self._has_password = has_password
         # Before loading: a change while we load is then seen at the next beat.
         self._seen = self._tried = files.marks()
         self.context, self._server_cert = self._load()
@@ -151,9 +140,10 @@ class Certificates:
         return self._server_cert
 
     def _load(self) -> tuple[ssl.SSLContext, str | None]:
-        self._refuse_question()
         try:
             context = self._factory()
+        except TLSError:
+            raise
         except Exception as error:
             raise TLSError(self._explain(error)) from error
         if not isinstance(context, ssl.SSLContext):
@@ -162,21 +152,6 @@ class Certificates:
                 "let it return what default_ssl_context_factory() gives"
             )
         return context, _first_certificate(self._files.certfile)
-
-    def _refuse_question(self) -> None:
-        """Without a password, OpenSSL would ask for one at the terminal and wait."""
-        path = self._files.key
-        if self._has_password or path is None:
-            return
-        try:
-            encrypted = _ENCRYPTED_KEY.search(_read(path))
-        except OSError:
-            return  # the factory's failure will be explained
-        if encrypted:
-            raise TLSError(
-                f"keyfile {path} is encrypted; set the option ssl_keyfile_password, "
-                "or decrypt it with `openssl pkey`"
-            )
 
     def _explain(self, error: Exception) -> str:
         """Turn a failure of the factory into a sentence for who runs the server."""
@@ -194,29 +169,43 @@ class Certificates:
 def default_context(
     files: Files,
     *,
-    password: str,
+    password: str | None = None,
     cert_reqs: int = ssl.CERT_NONE,
     ciphers: str | None = None,
     alpn_protocols: Sequence[str] = (),
 ) -> ssl.SSLContext:
-    """Build what gunicorn's default factory builds, with a key that has a password.
+    """Build what gunicorn's default factory builds; second argument of its hook.
 
-    Gunicorn's own takes no password and its hook gets no say in the loading, so this
-    stands in for it as the hook's second argument, and only if there is a password:
-    `cfg.ssl_context(cfg, lambda: default_context(...))`.
+    Used as `cfg.ssl_context(cfg, lambda: default_context(...))`. Gunicorn's own
+    factory takes no password, so that OpenSSL asks for one at the terminal and the
+    worker waits for ever; and it offers HTTP/2 if gunicorn can speak it, where the
+    question is whether uvicorn can. A test holds the two equal in all else.
 
     Args:
         files: `certfile`, `keyfile` and `ca_certs`.
         password: the option `ssl_keyfile_password`.
         cert_reqs: gunicorn's setting, as the `ssl` module's `VerifyMode`.
         ciphers: gunicorn's setting, in OpenSSL's notation.
-        alpn_protocols: what gunicorn's `http_protocols` means to ALPN.
+        alpn_protocols: ALPN's names of what is spoken, preferred first.
+
+    Raises:
+        TLSError: there is no certfile, or the key needs a password.
+        OSError: from the `ssl` module; `Certificates` explains it.
 
     """
+
+    def answer() -> str:
+        if password is not None:
+            return password
+        raise TLSError(
+            f"keyfile {files.key} is encrypted; set the option "
+            "ssl_keyfile_password, or decrypt it with `openssl pkey`"
+        )
+
     if files.certfile is None:
-        raise ValueError("certfile is not set")
+        raise TLSError("certfile is not set, and the ssl_context hook needs it")
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH, cafile=files.ca_certs)
-    context.load_cert_chain(files.certfile, files.keyfile, password)
+    context.load_cert_chain(files.certfile, files.keyfile, answer)
     context.verify_mode = ssl.VerifyMode(cert_reqs)
     if ciphers:
         context.set_ciphers(ciphers)
