@@ -192,10 +192,10 @@ def _forwarding(settings: Settings, options: Options) -> Forwarding:
         secure_scheme_headers=settings.secure_scheme_headers,
         forwarder_headers=settings.forwarder_headers,
         header_map=settings.header_map,  # type: ignore[arg-type]  # gunicorn checked it
-        forwarded_header="rfc7239" if options.forwarded_header else "x-forwarded",
+        forwarded_header=options.forwarded_header,  # type: ignore[arg-type]  # checked
     )
     if not options.proxy_headers:  # `header_map` still holds
-        return replace(forwarding, claims=frozenset())
+        return replace(forwarding, names=frozenset())
     return forwarding
 
 

@@ -14,7 +14,7 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from gunicorn import glogging, sock, util
+from gunicorn import glogging, util
 from gunicorn.errors import AppImportError
 from gunicorn.instrument import statsd
 from gunicorn.workers import base
@@ -213,17 +213,14 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         if not (self.cfg.is_ssl or settings.changed(self.cfg, "ssl_context")):
             return None
         files = tls.Files(told.certfile, told.keyfile, told.ca_certs)
-        build = functools.partial(sock.ssl_context, self.cfg)
-        if password is not None:
-            default = functools.partial(
-                tls.default_context,
-                files,
-                password=password,
-                cert_reqs=self.cfg.cert_reqs,
-                ciphers=self.cfg.ciphers,
-            )
-            build = functools.partial(self.cfg.ssl_context, self.cfg, default)
-        return tls.Certificates(build, files, has_password=password is not None)
+        default = functools.partial(
+            tls.default_context,
+            files,
+            password=password,
+            cert_reqs=self.cfg.cert_reqs,
+            ciphers=self.cfg.ciphers,
+        )
+        return tls.Certificates(lambda: self.cfg.ssl_context(self.cfg, default), files)
 
     def init_signals(self) -> None:
         """Install the handlers of the boot."""
@@ -313,7 +310,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             loop.add_reader(self.PIPE[0], self._woken)
             await self._server.serve(
                 [listener.sock for listener in self.sockets],
-                surplus=self._siblings.surplus,
+                balance=self._siblings,
                 ceiling=self._settings.worker_connections,
             )
             loop.remove_reader(self.PIPE[0])

@@ -64,7 +64,7 @@ async def serve(
         Opening(lambda: Greeter(connections, slot.id), certificates=certificates),
         listeners,
         connections=connections.__len__,
-        surplus=siblings.surplus,
+        balance=siblings,
         **options,
     )
     stop = asyncio.Event()

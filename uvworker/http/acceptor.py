@@ -8,10 +8,8 @@ Even. The kernel wakes every worker for a connection and the first to call ``acc
 has it; of a burst, the first takes most. (EPOLLEXCLUSIVE, out of reach through an event
 loop's ``add_reader``, would wake fewer, and prefer the same one again and again.) So a
 worker that has more than its share stops reading for a millisecond and looks again.
-After `LOOKS` looks it takes the connection; and if the share has not moved since the
-last time, it takes 2, then 4, then 8 ... at once. So a stopped sibling costs a
-connection a few milliseconds and a large burst a few times that, while one that only
-waits for a processor keeps its place.
+After `LOOKS` looks at what nobody took, it takes one connection, and says that it
+waited in vain, so that a sibling that is stopped can be left out of the count.
 
 Ceiling. A full worker stops reading until `Acceptor.connection_closed` says that it is
 not; meanwhile it costs nothing.
@@ -30,7 +28,7 @@ import logging
 import math
 import socket
 from collections.abc import Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 logger = logging.getLogger("uvicorn.error")
 
@@ -63,6 +61,16 @@ ADVICE = {
 }
 
 
+class Balance(Protocol):
+    """What a worker knows of its siblings' load."""
+
+    def surplus(self, connections: int, /) -> int:
+        """How many of its open connections it has beyond its share; up to 0: none."""
+
+    def waited_in_vain(self) -> None:
+        """Hear that a connection left to siblings was not taken by any."""
+
+
 class Acceptor:
     """Accept connections from *listeners* and open each.
 
@@ -73,32 +81,27 @@ class Acceptor:
     caller's: they are neither put to ``listen`` again, so the backlog is what it was,
     nor closed.
     *connections*: returns how many connections the protocols have open.
-    *surplus*: is called with the open connections of this worker, those in their TLS
-    handshake included, and returns how many it has beyond its share. Up to 0, it may
-    take the next.
+    *balance*: asked before each connection; without one, every connection is taken.
     *ceiling*: connections that this worker has open at most (``worker_connections``);
     None: as many as there are file descriptors.
     """
 
-    def __init__(  # each is a decision that is not made here
+    def __init__(
         self,
         open_: Callable[[socket.socket], Coroutine[Any, Any, None]],
         listeners: Sequence[socket.socket],
         *,
         connections: Callable[[], int],
-        surplus: Callable[[int], int] = lambda _connections: 0,
+        balance: Balance | None = None,
         ceiling: int | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._open = open_
         self._doors = [_Door(self, listener) for listener in listeners]
         self._connections = connections
-        self._surplus = surplus
+        self._balance = balance
         self._ceiling = math.inf if ceiling is None else ceiling
         self._opening: set[asyncio.Task[None]] = set()
-        # Connections beyond the share that may be taken, after waiting in vain; the
-        # share at which that was; by how many connections the next time adds to it.
-        self._allowance, self._stuck_at, self._step = 0, -1, 1
         self._reading = False
         self._full = False
         self._said: dict[str, float] = {}
@@ -155,22 +158,13 @@ class Acceptor:
             self._accept(door)
 
     def _is_my_turn(self, door: _Door) -> bool:
-        connections = self.open
-        surplus = self._surplus(connections)
-        if surplus <= 0:
-            self._allowance = 0
-        elif surplus > self._allowance:
-            if not door.looked_enough():
-                door.close(LOOK)
-                return False
-            self._allow_more(surplus, connections - surplus)
+        if self._balance is None or self._balance.surplus(self.open) <= 0:
+            return True
+        if not door.looked_enough():
+            door.close(LOOK)
+            return False
+        self._balance.waited_in_vain()
         return True
-
-    def _allow_more(self, surplus: int, share: int) -> None:
-        """Go beyond the share, as nobody with less took what was left to it."""
-        self._step = 2 * self._step if share == self._stuck_at else 1
-        self._stuck_at = share
-        self._allowance = surplus + self._step - 1
 
     def _accept(self, door: _Door) -> bool:
         """Accept one connection; False if there is none to have."""

@@ -190,7 +190,7 @@ class Hooked:
         self._pre_request = pre_request
         self._post_request = post_request
 
-    def around(self, app: ASGIApp) -> "Hooked":
+    def around(self, app: ASGIApp) -> Hooked:
         """Wrap the ASGI 3 app *app*."""
         self._app = app
         return self

@@ -17,6 +17,7 @@ SILENT = 3.0  # seconds without a life sign, of one a second, until a worker is 
 # of 4 64 µs, of 8 57 µs; without any evenness it is 37 µs.
 CHURN = 250  # looks a second that add one connection of slack
 MOST_SLACK = 8
+TURNS = 4  # some 5 ms each, without a change, until a sibling is left out
 BRIEF = 0.05  # seconds: refreshes closer than this say little about a rate
 
 
@@ -30,7 +31,10 @@ class Siblings:
     def __init__(self, board: Scoreboard, slot: Slot) -> None:
         self._board = board
         self._slot = slot
-        self._rows: list[memoryview] = []
+        self._rows: dict[int, memoryview] = {}  # by worker id
+        self._left_out: dict[int, int] = {}  # by worker id: the connections it had
+        self._stuck_at: int | None = None
+        self._turns = 0
         self._slack = 1
         self._looks = 0
         self._refreshed_at = -math.inf
@@ -42,13 +46,13 @@ class Siblings:
         nobody must wait for it.
         """
         heard = int((now - SILENT) * MICROSECONDS)
-        self._rows = [
-            row
+        self._rows = {
+            worker_id: row
             for worker_id, row in enumerate(self._board.rows())
             if worker_id != self._slot.id
             and row[Word.STATE] == State.SERVING
             and row[Word.HEARTBEAT] >= heard
-        ]
+        }
         rate = self._looks / max(now - self._refreshed_at, BRIEF)
         self._slack = 1 + min(int(rate / CHURN), MOST_SLACK)
         self._looks, self._refreshed_at = 0, now
@@ -57,8 +61,9 @@ class Siblings:
         """Return the fewest that a serving sibling has; None without siblings."""
         # Looked up once: an enum's members take longer to find than a word to read.
         state, serving, connections = Word.STATE, State.SERVING.value, Word.CONNECTIONS
+        rows = self._moving() if self._left_out else self._rows
         return min(
-            [row[connections] for row in self._rows if row[state] == serving],
+            [row[connections] for row in rows.values() if row[state] == serving],
             default=None,
         )
 
@@ -76,3 +81,29 @@ class Siblings:
         return (
             0 if lowest is None else connections - lowest - lowest // 32 - self._slack
         )
+
+    def waited_in_vain(self) -> None:
+        """Hear that the least loaded did not take what was left to them.
+
+        After some such turns without a change they are left out until they change: they
+        are stopped, or busy with something else. Not at the first, as a process that
+        waits for a processor stands still for that long.
+        """
+        lowest = self.lowest_connections()
+        self._turns = self._turns + 1 if lowest == self._stuck_at else 1
+        self._stuck_at = lowest
+        if lowest is not None and self._turns >= TURNS:
+            self._turns = 0
+            for worker_id, row in self._rows.items():
+                if row[Word.CONNECTIONS] == lowest:
+                    self._left_out[worker_id] = lowest
+
+    def _moving(self) -> dict[int, memoryview]:
+        """Take back whoever has moved; return those that are not left out."""
+        self._left_out = {
+            worker_id: connections
+            for worker_id, connections in self._left_out.items()
+            if worker_id in self._rows
+            and self._rows[worker_id][Word.CONNECTIONS] == connections
+        }
+        return {i: row for i, row in self._rows.items() if i not in self._left_out}
