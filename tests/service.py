@@ -6,6 +6,7 @@ runs in a session of its own, so that whatever it leaves behind can be found.
 
 from __future__ import annotations
 
+import http.client
 import os
 import re
 import signal
@@ -109,6 +110,18 @@ class Service:
         self.wait_log(READY, workers)
         return self
 
+    def said(self, what: str) -> list[int]:
+        """Return who printed *what*, with `tests.apps.SAY`; oldest first."""
+        lines = [line.split(" ", 1) for line in self.out.splitlines()]
+        return [int(line[0]) for line in lines if line[1:] == [what]]
+
+    def wait_said(self, what: str, count: int = 1) -> list[int]:
+        def enough() -> list[int] | None:
+            said = self.said(what)
+            return said if len(said) >= count else None
+
+        return wait_for(enough, f"{count} x {what!r} on stdout")
+
     # Where it is
 
     @property
@@ -121,6 +134,14 @@ class Service:
 
     def get(self, path: str = "/", **kwargs: Any) -> httpx.Response:
         return httpx.get(self.url + path, **{"timeout": PATIENCE, **kwargs})
+
+    def begin(self, path: str = "/") -> http.client.HTTPConnection:
+        """Send a request; ``getresponse()`` on what is returned awaits the answer."""
+        connection = http.client.HTTPConnection(
+            "127.0.0.1", self.port, timeout=PATIENCE
+        )
+        connection.request("GET", path)
+        return connection
 
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)

@@ -1,0 +1,65 @@
+"""Apps that several files of tests serve. They say on stdout what happens, and to whom.
+
+`Service.said` reads it. The file ``hold-PLACE`` holds an app at that place of its life
+for as long as the file exists.
+"""
+
+from __future__ import annotations
+
+SAY = """
+import os
+
+def say(what):
+    # One write, so that the lines of several processes do not mix.
+    os.write(1, f"{os.getpid()} {what}\\n".encode())
+"""
+
+LIFE = (
+    SAY
+    + """
+import asyncio, atexit
+from pathlib import Path
+
+atexit.register(say, "atexit")
+
+async def reach(place):
+    say(place)
+    while Path("hold-" + place).exists():
+        await asyncio.sleep(0.02)
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await reach("startup")
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await reach("shutdown")
+        say("closed")
+        await send({"type": "lifespan.shutdown.complete"})
+    elif scope["type"] == "http":
+        await reach("request")
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": str(os.getpid()).encode()})
+        say("answered")
+    else:
+        await receive()
+        await send({"type": "websocket.accept"})
+        await reach("websocket")
+        await send({"type": "websocket.close"})
+"""
+)
+
+# Hooks that say when and where they ran; for ``gunicorn.conf.py``.
+HOOKS = (
+    SAY
+    + """
+def worker_int(worker):
+    say("worker_int")
+
+def worker_abort(worker):
+    say("worker_abort")
+
+def worker_exit(server, worker):
+    say("worker_exit")
+"""
+)
