@@ -1,0 +1,111 @@
+"""While its event loop turns, a worker lives, however long that takes."""
+
+from __future__ import annotations
+
+import itertools
+import signal
+from pathlib import Path
+
+import pytest
+
+from .apps import LIFE
+from .conftest import Serve
+from .service import Service, wait_for
+
+
+def last_beat(worker: int) -> float | None:
+    """Return when the worker gave its last life sign, on the monotonic clock."""
+    for fd in Path(f"/proc/{worker}/fd").iterdir():
+        if "/wgunicorn-" in str(fd.readlink()):
+            return fd.stat().st_mtime
+    return None
+
+
+def beats(worker: int, lasting: float) -> list[float]:
+    """Watch the worker's life signs until they span *lasting* seconds."""
+    seen: list[float] = []
+
+    def spanned() -> bool:
+        beat = last_beat(worker)
+        if beat is not None and beat not in seen[-1:]:
+            seen.append(beat)
+        return len(seen) > 2 and seen[-1] - seen[1] > lasting
+
+    wait_for(spanned, f"life signs for {lasting} s")
+    return seen[1:]  # the file's own creation is the first
+
+
+def assert_never_timed_out(service: Service) -> None:
+    assert "WORKER TIMEOUT" not in service.log
+    assert "No life sign" not in service.log
+
+
+@pytest.mark.parametrize("timeout", [1, 30])
+def test_an_idle_worker_beats_at_least_once_a_second(
+    serve: Serve, timeout: int
+) -> None:
+    service = serve(LIFE, "--timeout", str(timeout))
+    [worker] = service.workers()
+    seen = beats(worker, lasting=3)
+    gaps = sorted(later - earlier for earlier, later in itertools.pairwise(seen))
+    # The median: this machine, not the worker, may be late now and then.
+    assert gaps[len(gaps) // 2] < min(1.1, timeout / 2)
+    assert service.workers() == [worker]
+    assert_never_timed_out(service)
+
+
+def test_a_slow_asynchronous_startup_is_not_killed(
+    serve: Serve, tmp_path: Path
+) -> None:
+    hold = tmp_path / "hold-startup"
+    hold.touch()
+    service = serve(LIFE, "--timeout", "2", wait=0)
+    [worker] = service.wait_said("startup")
+    beats(worker, lasting=3.5)
+    hold.unlink()
+    service.ready()
+    assert service.get().text == str(worker)
+    assert_never_timed_out(service)
+
+
+def test_a_long_drain_and_a_slow_shutdown_are_not_killed(
+    serve: Serve, tmp_path: Path
+) -> None:
+    service = serve(LIFE, "--timeout", "2", "--graceful-timeout", "60")
+    [worker] = service.workers()
+    for place in "request", "shutdown":
+        (tmp_path / f"hold-{place}").touch()
+    request = service.begin()
+    service.wait_said("request")
+
+    service.kill(signal.SIGTERM, worker)
+    beats(worker, lasting=3.5)
+    (tmp_path / "hold-request").unlink()
+    assert request.getresponse().read() == str(worker).encode()
+
+    service.wait_said("shutdown")
+    beats(worker, lasting=3.5)
+    (tmp_path / "hold-shutdown").unlink()
+    assert service.wait_said("closed") == [worker]
+    service.wait_gone(worker)
+    assert_never_timed_out(service)
+
+
+BLOCKS = """
+import time
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    time.sleep(3)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"patience"})
+"""
+
+
+def test_timeout_zero_means_no_limit(serve: Serve) -> None:
+    service = serve(BLOCKS, "--timeout", "0")
+    workers = service.workers()
+    assert service.get().text == "patience"
+    assert service.workers() == workers
+    assert "Thread" not in service.log
+    assert_never_timed_out(service)
