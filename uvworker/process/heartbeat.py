@@ -17,6 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from typing import Any
 
 LONGEST_PERIOD = 1.0  # seconds; the arbiter looks once a second
 BEATS_PER_TIMEOUT = 3  # so that two late beats in a row are not taken for a hang
@@ -112,7 +113,23 @@ def describe_stacks(loop: asyncio.AbstractEventLoop | None) -> str:
     for ident, frame in sys._current_frames().items():  # noqa: SLF001  documented name
         report.write(f"Thread {names.get(ident, ident)}:\n")
         traceback.print_stack(frame, file=report)
-    tasks = asyncio.all_tasks(loop) if loop is not None else ()
-    for task in tasks:
-        task.print_stack(file=report)
+    if loop is not None:
+        for task in asyncio.all_tasks(loop):
+            report.write(f"{task!r}:\n")
+            report.writelines(_stack(task, asyncio.current_task(loop)))
     return report.getvalue()
+
+
+def _stack(task: asyncio.Task[Any], current: asyncio.Task[Any] | None) -> list[str]:
+    """Format the stack of *task*, down to what it awaits.
+
+    ``Task.print_stack`` shows the outermost coroutine only, which is the server's.
+    """
+    if task is current:
+        return ["  runs, on the stack of its thread above\n"]
+    frames = []
+    waiting: Any = task.get_coro()
+    while frame := getattr(waiting, "cr_frame", getattr(waiting, "gi_frame", None)):
+        frames.append((frame, frame.f_lineno))
+        waiting = getattr(waiting, "cr_await", getattr(waiting, "gi_yieldfrom", None))
+    return traceback.StackSummary.extract(iter(frames)).format()
