@@ -246,13 +246,17 @@ class Server(uvicorn.Server):
             )
 
     async def _leave(self) -> None:
-        """Cancel what the app left running, and close generators and threads."""
+        """Cancel what the app left running, and close its generators.
+
+        Threads are left to the interpreter, which joins them at its exit and has the
+        process's deadline: ``loop.shutdown_default_executor()`` joins them even when
+        it is cancelled, so that one which never ends would come before `worker_exit`.
+        """
         loop = asyncio.get_running_loop()
         others = asyncio.all_tasks() - {asyncio.current_task()}
         await _cancel(others)
         if self._deadlines is not None:
             await self._bounded(loop.shutdown_asyncgens(), "asynchronous generators")
-            await self._bounded(loop.shutdown_default_executor(), "executor threads")
 
     async def _bounded(self, ending: Awaitable[None], name: str) -> None:
         task = asyncio.ensure_future(ending)
