@@ -1,32 +1,202 @@
-"""How a worker ends: TERM, INT and QUIT, to the arbiter or to one worker."""
+"""TERM: what is in flight finishes, the app shuts down, nothing looks like an error."""
 
 from __future__ import annotations
 
-from .conftest import Serve
+import signal
+from contextlib import closing
+from pathlib import Path
 
-APP = """
-import asyncio
+import pytest
+
+from .apps import HOOKS, LIFE, SAY
+from .conftest import Serve
+from .service import Service, wait_for
+
+
+def assert_left_cleanly(service: Service, worker: int) -> None:
+    """Everything at the end of a worker's life happened, once, and in order."""
+    ending = ["shutdown", "closed", "worker_exit", "atexit"]
+    lines = [line.split() for line in service.out.splitlines()]
+    assert [what for pid, what in lines if pid == str(worker)][-4:] == ending
+    for word in (
+        "WARNING",
+        "ERROR",
+        "CRITICAL",
+        "Traceback",
+        "exited with",
+        "was sent",
+    ):
+        assert word not in service.log
+
+
+def test_a_stop_of_an_idle_service_is_clean(serve: Serve) -> None:
+    service = serve(LIFE, "-w", "2", wait=2, conf=HOOKS)
+    workers = service.workers()
+    service.get()
+    assert service.stop() == 0
+    for worker in workers:
+        assert_left_cleanly(service, worker)
+
+
+def test_a_stop_lets_requests_finish(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "hold-request").touch()
+    service = serve(LIFE, conf=HOOKS)
+    [worker] = service.workers()
+    request = service.begin()
+    service.wait_said("request")
+
+    service.kill(signal.SIGTERM)
+    service.wait_log("Handling signal: term")
+    wait_for(lambda: refuses(service), "the listener closed")
+    (tmp_path / "hold-request").unlink()
+
+    assert request.getresponse().read() == str(worker).encode()
+    assert service.wait_exit() == 0
+    assert_left_cleanly(service, worker)
+
+
+def refuses(service: Service) -> bool:
+    try:
+        service.connect().close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def test_term_to_one_worker_lets_requests_finish_while_another_replaces_it(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "hold-request").touch()
+    service = serve(LIFE, conf=HOOKS)
+    [worker] = service.workers()
+    request = service.begin()
+    service.wait_said("request")
+
+    service.kill(signal.SIGTERM, worker)
+    (tmp_path / "hold-request").unlink()
+    assert request.getresponse().read() == str(worker).encode()
+    service.ready(2)
+    service.wait_gone(worker)
+    assert_left_cleanly(service, worker)
+    assert service.get().text == str(service.workers()[0])
+
+
+def test_requests_out_of_time_are_cut_and_the_app_still_shuts_down(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "hold-request").touch()
+    service = serve(LIFE, "--graceful-timeout", "3", conf=HOOKS)
+    [worker] = service.workers()
+    request = service.begin()
+    service.wait_said("request")
+
+    assert service.stop() == 0
+    assert request.getresponse().status >= 500
+    assert service.said("closed") == service.said("worker_exit") == [worker]
+    assert service.said("atexit") == [worker]
+    assert "Cancelling 1 request(s) out of time." in service.log
+    assert "was sent" not in service.log
+    assert "exited with" not in service.log
+
+
+def test_a_shutdown_of_the_app_that_never_ends_is_left_behind(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "hold-shutdown").touch()
+    service = serve(LIFE, "--graceful-timeout", "3", conf=HOOKS)
+    [worker] = service.workers()
+    assert service.stop() == 0
+    assert service.said("worker_exit") == service.said("atexit") == [worker]
+    assert "Left without waiting longer for lifespan shutdown." in service.log
+    assert "was sent" not in service.log
+
+
+STUBBORN = (
+    SAY
+    + """
+import asyncio, threading
 
 async def app(scope, receive, send):
-    if scope["type"] == "lifespan":
-        await receive()
-        await send({"type": "lifespan.startup.complete"})
-        await receive()
-        print("lifespan closed", flush=True)
-        await send({"type": "lifespan.shutdown.complete"})
-        return
-    seconds = float(scope["query_string"] or 0)
-    print("request began", flush=True)
-    await asyncio.sleep(seconds)
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"done"})
+    assert scope["type"] == "http"
+    say("request")
+    if scope["path"] == "/thread":
+        await asyncio.to_thread(threading.Event().wait)
+    while True:
+        try:
+            await asyncio.Event().wait()
+        except BaseException:
+            say("no")
 """
+)
 
 
-def test_term_stops_an_idle_service_cleanly(serve: Serve) -> None:
-    service = serve(APP, "-w", "2", wait=2)
-    assert service.get().text == "done"
+@pytest.mark.parametrize("path", ["/task", "/thread"])
+def test_a_request_that_cannot_be_cancelled_is_left_behind(
+    serve: Serve, path: str
+) -> None:
+    service = serve(STUBBORN, "--graceful-timeout", "3", conf=HOOKS)
+    [worker] = service.workers()
+    with closing(service.begin(path)):
+        service.wait_said("request")
+        assert service.stop() == 0
+    assert service.said("worker_exit") == [worker]
+    assert "SIGKILL" not in service.log
+
+
+SLOW_IMPORT = (
+    SAY
+    + """
+import time
+from pathlib import Path
+say("import")
+while Path("hold-import").exists():
+    time.sleep(0.02)
+"""
+    + LIFE
+)
+
+
+@pytest.mark.parametrize("place", ["import", "startup"])
+def test_a_stop_does_not_wait_for_a_boot(
+    serve: Serve, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / f"hold-{place}").touch()
+    # A graceful timeout that the test would not wait for.
+    service = serve(SLOW_IMPORT, "--graceful-timeout", "60", conf=HOOKS, wait=0)
+    [worker] = service.wait_said(place)
     assert service.stop() == 0
-    assert service.out.count("lifespan closed") == 2
-    assert "ERROR" not in service.log
-    assert "WARNING" not in service.log
+    assert service.said("worker_exit") == [worker]
+    for word in ("WARNING", "ERROR", "CRITICAL", "Traceback"):
+        assert word not in service.log
+
+
+@pytest.mark.parametrize("place", ["import", "startup"])
+def test_term_to_a_worker_that_boots_is_obeyed_at_once(
+    serve: Serve, tmp_path: Path, place: str
+) -> None:
+    (tmp_path / f"hold-{place}").touch()
+    service = serve(SLOW_IMPORT, "--graceful-timeout", "60", conf=HOOKS, wait=0)
+    [worker] = service.wait_said(place)
+    service.kill(signal.SIGTERM, worker)
+    service.wait_gone(worker)
+    (tmp_path / f"hold-{place}").unlink()
+    service.ready()
+    assert service.workers() != [worker]
+    assert service.said("worker_exit") == [worker]
+
+
+def test_a_second_term_changes_nothing(serve: Serve, tmp_path: Path) -> None:
+    for place in "request", "shutdown":
+        (tmp_path / f"hold-{place}").touch()
+    service = serve(LIFE, conf=HOOKS)
+    [worker] = service.workers()
+    request = service.begin()
+    service.wait_said("request")
+    for place in "request", "shutdown":
+        service.kill(signal.SIGTERM, worker)
+        service.wait_said(place)
+        service.kill(signal.SIGTERM, worker)
+        (tmp_path / f"hold-{place}").unlink()
+    assert request.getresponse().read() == str(worker).encode()
+    service.wait_gone(worker)
+    assert_left_cleanly(service, worker)
