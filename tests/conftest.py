@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import socket
+import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,8 +49,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
     for service in services:
         if service.process.poll() is None:
-            service.process.terminate()
-            service.wait_exit()
+            with suppress(subprocess.TimeoutExpired):
+                service.stop()
         left = service.sweep()
         print(f"--- stderr of {service.pid}\n{service.log}")  # noqa: T201  on failure
         print(f"--- stdout of {service.pid}\n{service.out}")  # noqa: T201
