@@ -47,20 +47,12 @@ def test_a_stop_lets_requests_finish(serve: Serve, tmp_path: Path) -> None:
 
     service.kill(signal.SIGTERM)
     service.wait_log("Handling signal: term")
-    wait_for(lambda: refuses(service), "the listener closed")
+    wait_for(service.refuses, "the listener closed")
     (tmp_path / "hold-request").unlink()
 
     assert request.getresponse().read() == str(worker).encode()
     assert service.wait_exit() == 0
     assert_left_cleanly(service, worker)
-
-
-def refuses(service: Service) -> bool:
-    try:
-        service.connect().close()
-    except ConnectionRefusedError:
-        return True
-    return False
 
 
 def test_term_to_one_worker_lets_requests_finish_while_another_replaces_it(
