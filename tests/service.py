@@ -79,6 +79,7 @@ class Service:
                 **popen,
             )
         self.pid = self.process.pid
+        self._connections: list[http.client.HTTPConnection] = []
 
     # What it says
 
@@ -140,6 +141,7 @@ class Service:
         connection = http.client.HTTPConnection(
             "127.0.0.1", self.port, timeout=PATIENCE
         )
+        self._connections.append(connection)
         connection.request("GET", path)
         return connection
 
@@ -185,6 +187,8 @@ class Service:
 
     def sweep(self) -> list[int]:
         """Kill whatever is left of the service, and return what it was."""
+        for connection in self._connections:
+            connection.close()
         left = self.session()
         for pid in left:
             os.kill(pid, signal.SIGKILL)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import textwrap
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -79,9 +78,10 @@ def test_a_blocked_worker_names_the_line_and_is_replaced(
 ) -> None:
     service = serve(blocking(block), "--timeout", "2", conf=HOOKS)
     [worker] = service.workers()
-    with closing(service.begin("/wait")), closing(service.begin("/block")):
-        service.wait_said("worker_exit")
-        service.ready(2)
+    service.begin("/wait")
+    service.begin("/block")
+    service.wait_said("worker_exit")
+    service.ready(2)
     assert service.workers() != [worker]
     assert service.get().text == str(service.workers()[0])
 
@@ -97,8 +97,8 @@ def test_a_worker_blocked_in_c_code_leaves_its_stack_and_is_replaced(
 ) -> None:
     service = serve(blocking(C_BLOCK), "--timeout", "2", "-w", "1")
     [worker] = service.workers()
-    with closing(service.begin("/block")):
-        service.ready(2)
+    service.begin("/block")
+    service.ready(2)
     assert service.workers() != [worker]
     assert f'main.py", line {blocking_line(tmp_path)} in never_return' in service.log
 
@@ -113,8 +113,8 @@ def test_the_stacks_of_a_worker_blocked_in_c_code_stand_in_its_error_log(
     wait_for(log.exists, "an error log")
     service.log_path = log
     service.ready()
-    with closing(service.begin("/block")):
-        service.ready(2)
+    service.begin("/block")
+    service.ready(2)
     assert f'main.py", line {blocking_line(tmp_path)} in never_return' in service.log
 
 
@@ -141,8 +141,8 @@ def test_an_app_that_catches_everything_is_replaced_all_the_same(
 ) -> None:
     service = serve(blocking(block), "--timeout", "2", conf=HOOKS)
     [worker] = service.workers()
-    with closing(service.begin("/block")):
-        service.ready(2)
+    service.begin("/block")
+    service.ready(2)
     assert service.workers() != [worker]
     assert service.said("worker_abort") == [worker]
     assert f'main.py", line {blocking_line(tmp_path)}, in never_return' in service.log

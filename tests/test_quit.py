@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import time
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -30,11 +29,11 @@ def test_an_interrupted_service_cancels_and_leaves(
     (tmp_path / "hold-request").touch()
     service = serve(LIFE, *PATIENT, "-w", "2", wait=2, conf=HOOKS)
     workers = set(service.workers())
-    with closing(service.begin()):
-        service.wait_said("request")
-        began = time.monotonic()
-        assert service.stop(signum) == 0
-        assert time.monotonic() - began < QUICK
+    service.begin()
+    service.wait_said("request")
+    began = time.monotonic()
+    assert service.stop(signum) == 0
+    assert time.monotonic() - began < QUICK
     for what in "worker_int", "shutdown", "closed", "worker_exit", "atexit":
         assert sorted(service.said(what)) == sorted(workers)
     assert "answered" not in service.out
@@ -48,12 +47,12 @@ def test_an_interrupted_worker_cancels_leaves_and_is_replaced(
     (tmp_path / "hold-request").touch()
     service = serve(LIFE, *PATIENT, conf=HOOKS)
     [worker] = service.workers()
-    with closing(service.begin()):
-        service.wait_said("request")
-        began = time.monotonic()
-        service.kill(signum, worker)
-        service.wait_gone(worker)
-        assert time.monotonic() - began < QUICK
+    service.begin()
+    service.wait_said("request")
+    began = time.monotonic()
+    service.kill(signum, worker)
+    service.wait_gone(worker)
+    assert time.monotonic() - began < QUICK
     for what in "worker_int", "closed", "worker_exit", "atexit":
         assert service.said(what) == [worker]
     assert "exited with" not in service.log
@@ -81,12 +80,12 @@ def test_a_drain_is_cut_short_by_an_interrupt(serve: Serve, tmp_path: Path) -> N
     (tmp_path / "hold-request").touch()
     service = serve(LIFE, *PATIENT, conf=HOOKS)
     [worker] = service.workers()
-    with closing(service.begin()):
-        service.wait_said("request")
-        service.kill(signal.SIGTERM)
-        wait_for(service.refuses, "the worker drains")
-        service.kill(signal.SIGQUIT, worker)
-        service.wait_gone(worker)
+    service.begin()
+    service.wait_said("request")
+    service.kill(signal.SIGTERM)
+    wait_for(service.refuses, "the worker drains")
+    service.kill(signal.SIGQUIT, worker)
+    service.wait_gone(worker)
     assert service.said("worker_int") == service.said("closed") == [worker]
 
 
@@ -139,12 +138,12 @@ def test_a_thread_that_never_ends_holds_nobody(
     """As a synchronous endpoint of FastAPI that hangs."""
     service = serve(HELD, *PATIENT, conf=HOOKS)
     [worker] = service.workers()
-    with closing(service.begin(path)):
-        service.wait_said("held")
-        began = time.monotonic()
-        service.kill(signum, worker if told == "worker" else service.pid)
-        service.wait_gone(worker)
-        assert time.monotonic() - began < QUICK
+    service.begin(path)
+    service.wait_said("held")
+    began = time.monotonic()
+    service.kill(signum, worker if told == "worker" else service.pid)
+    service.wait_gone(worker)
+    assert time.monotonic() - began < QUICK
     assert service.said("worker_int") == service.said("worker_exit") == [worker]
     assert "in hold" in service.log, "the log says what held it"
     if told == "arbiter":

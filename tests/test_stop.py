@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -128,9 +127,9 @@ def test_a_request_that_cannot_be_cancelled_is_left_behind(
 ) -> None:
     service = serve(STUBBORN, "--graceful-timeout", "3", conf=HOOKS)
     [worker] = service.workers()
-    with closing(service.begin(path)):
-        service.wait_said("request")
-        assert service.stop() == 0
+    service.begin(path)
+    service.wait_said("request")
+    assert service.stop() == 0
     assert service.said("worker_exit") == [worker]
     assert "SIGKILL" not in service.log
 
