@@ -64,7 +64,10 @@ class Service:
         self.directory = directory
         self.log_path = directory / "stderr.log"
         self.out_path = directory / "stdout.log"
-        command = [*under, sys.executable, "-m", "gunicorn"]
+        # The script: `python -m gunicorn` does not survive USR2, which starts it as a
+        # file, so that gunicorn's own `http` hides that of the standard library.
+        gunicorn = Path(sys.executable).with_name("gunicorn")
+        command = [*under, sys.executable, str(gunicorn)]
         command += ["-k", worker] if worker else []
         command += ["-b", bind] if bind else []
         with self.log_path.open("ab") as err, self.out_path.open("ab") as out:
@@ -78,7 +81,7 @@ class Service:
                 start_new_session=True,
                 **popen,
             )
-        self.pid = self.process.pid
+        self.pid = self.sid = self.process.pid
         self._connections: list[http.client.HTTPConnection] = []
 
     # What it says
@@ -104,7 +107,7 @@ class Service:
         return wait_for(found, f"{count} x {pattern!r} in the log")
 
     def _still_alive(self, pattern: str) -> None:
-        if self.process.poll() is not None and not re.search(pattern, self.log):
+        if not alive(self.pid) and not re.search(pattern, self.log):
             raise AssertionError(f"gunicorn is gone, and never said {pattern!r}")
 
     def ready(self, workers: int = 1) -> Service:
@@ -181,9 +184,13 @@ class Service:
         self.kill(signum)
         return self.wait_exit()
 
+    def adopt(self, arbiter: int) -> None:
+        """Go on with another arbiter of this service: a daemon, or after USR2."""
+        self.pid, self.sid = arbiter, os.getsid(arbiter)
+
     def session(self) -> list[int]:
         """Return every living process of the service, orphans included."""
-        return [pid for pid, sid in _sessions() if sid == self.pid and alive(pid)]
+        return [pid for pid, sid in _sessions() if sid == self.sid and alive(pid)]
 
     def sweep(self) -> list[int]:
         """Kill whatever is left of the service, and return what it was."""
