@@ -72,6 +72,11 @@ class Lifespan:
             if self._phase is not _Phase.UNASKED or self._mode == "on":
                 raise
             answered = False
+        if not answered and self._mode == "on":
+            raise LifespanFailed(
+                "The app ended without an answer to lifespan.startup, which "
+                "asgi_lifespan = 'on' requires."
+            )
         self._phase = _Phase.STARTED if answered else _Phase.ENDED
         return answered
 

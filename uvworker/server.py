@@ -173,8 +173,8 @@ class Server(uvicorn.Server):
         told.cancel()
         if not starting.done():
             starting.cancel()
-            return False
-        starting.result()
+        elif (failure := starting.exception()) and not self._told.is_set():
+            raise failure
         return not self._told.is_set()
 
     def _listen(self, sockets: list[socket.socket], further: dict[str, Any]) -> None:

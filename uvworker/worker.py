@@ -11,6 +11,7 @@ import contextlib
 import functools
 import gc
 import os
+import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
@@ -130,7 +131,12 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         self._slot = Worker._board.claim(self.age)
         self._siblings = Siblings(Worker._board, self._slot)
         self._boot = Boot(
-            Worker._board, self._slot, Worker._halt_token, plain=PLAIN, log=self.log
+            Worker._board,
+            self._slot,
+            Worker._halt_token,
+            plain=PLAIN,
+            wait=self._wait,
+            log=self.log,
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
@@ -186,10 +192,20 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         except (Exception, SystemExit) as failure:
             if self._server is not None and self._server.started:
                 raise
+            self.init_signals()  # a loop that has ended left TERM ignored
+            if self._slot.told or not self.alive:
+                exits.leave(exits.CLEAN)
             not_loaded = isinstance(failure, (AppImportError, NotServable))
             self._boot.fail(
                 failure, exits.APP_NOT_LOADED if not_loaded else exits.BOOT_FAILED
             )
+
+    def _wait(self, seconds: float) -> None:
+        """Wait where no loop turns, and be seen alive."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self.notify()
+            time.sleep(min(left, heartbeat.period(self.cfg.timeout)))
 
     def _prepare(self) -> None:
         """Read what to do, and what only the arbiter's user may read."""
@@ -382,11 +398,11 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     # In a signal handler
 
     def _leave_boot(self) -> NoReturn:
-        raise exits.Leaving(exits.CLEAN)
+        exits.leave(exits.CLEAN)
 
     def _interrupt_boot(self) -> NoReturn:
         self.cfg.worker_int(self)
-        raise exits.Leaving(exits.CLEAN)
+        self._leave_boot()
 
     def _abort(self) -> NoReturn:
         """ABRT: the arbiter saw no beat for ``timeout``. It kills a second later."""
@@ -400,7 +416,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         if self._loop is not None:
             # An app that catches BaseException catches the exit below, not this one.
             self._loop.call_soon(exits.leave, exits.ABORTED)
-        raise exits.Leaving(exits.ABORTED)
+        exits.leave(exits.ABORTED)
 
 
 class H11Worker(Worker):

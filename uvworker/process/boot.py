@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import exits
@@ -16,7 +17,9 @@ from .handover import pause_after_failed_boot
 from .heartbeat import describe_stacks
 from .scoreboard import Scoreboard, Slot
 
-HALT_WAIT = 10.0  # seconds that a worker whose sibling failed first waits to be stopped
+# Seconds that a worker waits to be stopped because a sibling failed first, which
+# takes the arbiter a turn of its loop after the sibling's exit.
+HALT_WAIT = exits.INSIST + 1.0
 
 
 class BootTimeout(Exception):  # noqa: N818  what happened
@@ -28,6 +31,7 @@ class Boot:
 
     *token*: shared by all workers of the arbiter.
     *plain*: exceptions that explain themselves, and need no traceback of ours.
+    *wait*: called with seconds to wait where no loop turns.
     *log*: gunicorn's logger.
     """
 
@@ -38,12 +42,14 @@ class Boot:
         token: exits.HaltToken,
         *,
         plain: tuple[type[BaseException], ...],
+        wait: Callable[[float], object],
         log: Any,
     ) -> None:
         self._board = board
         self._slot = slot
         self._token = token
         self._plain = plain
+        self._wait = wait
         self._log = log
         self._timer: threading.Timer | None = None
 
@@ -65,7 +71,7 @@ class Boot:
 
         *code*: what makes the arbiter halt, if that is what has to happen.
         """
-        raise exits.Leaving(self._end(failure, code))
+        exits.leave(self._end(failure, code))
 
     def _give_up(self, timeout: float) -> None:
         """Fail from the timer's thread: the main thread is where the boot hangs."""
@@ -83,14 +89,20 @@ class Boot:
         me = next(w for w in self._board.workers() if w.id == self._slot.id)
         pause = pause_after_failed_boot(me, self._board.siblings(self._slot))
         if pause is None:
-            if not self._token.take():
-                time.sleep(HALT_WAIT)  # the arbiter is about to stop this process
-            self._explain(failure)
-            return code
+            return self._halt(failure, code)
         self._explain(failure)
         self._log.error("Siblings serve on; the next attempt is in %d s.", pause)
-        time.sleep(pause)
+        self._wait(pause)
         return exits.ABORTED
+
+    def _halt(self, failure: BaseException, code: int) -> int:
+        """Return the code that halts to one worker only, which also says why."""
+        if self._token.take():
+            self._explain(failure)
+            return code
+        self._wait(HALT_WAIT)  # until TERM, unless the other came to grief
+        self._token.give_back()
+        return exits.CLEAN
 
     def _explain(self, failure: BaseException) -> None:
         cause = failure.__cause__ if isinstance(failure, self._plain) else failure

@@ -7,12 +7,15 @@ every way out of a worker ends in exactly one of these.
 from __future__ import annotations
 
 import os
+import signal
 from typing import NoReturn
 
 CLEAN = 0  # drained, recycled or told to stop: the arbiter keeps the number of workers
 ABORTED = 1  # timed out, or held past its deadline: logged, and replaced at once
 BOOT_FAILED = 3  # Arbiter.WORKER_BOOT_ERROR: the arbiter halts the whole service
 APP_NOT_LOADED = 4  # Arbiter.APP_LOAD_ERROR: the same, with another reason
+
+INSIST = 2.0  # seconds for hooks, `atexit` and threads, once a worker ends by itself
 
 
 class HaltToken:
@@ -23,17 +26,24 @@ class HaltToken:
     ends with a traceback and exit code 1. A byte in a pipe is read by one process
     only, so exactly one worker fails with the code that means it.
 
-    Made in the arbiter, before the first fork; taken in workers.
+    Made in the arbiter, before the first fork; used in workers.
     """
 
     def __init__(self) -> None:
-        self._read, write = os.pipe()
-        os.write(write, b"!")
-        os.close(write)
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._read, False)
+        self.give_back()
 
     def take(self) -> bool:
-        """Whether this process is the first to ask, among all that inherited it."""
-        return os.read(self._read, 1) == b"!"  # to all others: end of file
+        """Whether this process now has the token; no other that inherited it does."""
+        try:
+            return bool(os.read(self._read, 1))
+        except BlockingIOError:
+            return False
+
+    def give_back(self) -> None:
+        """Let another take it: who had it did not bring the service to a halt."""
+        os.write(self._write, b"!")
 
 
 class Leaving(SystemExit):
@@ -45,5 +55,14 @@ class Leaving(SystemExit):
 
 
 def leave(code: int) -> NoReturn:
-    """Raise :class:`Leaving`; as a function, for callbacks."""
+    """Raise :class:`Leaving`, and end the process in ``INSIST`` seconds if that fails.
+
+    The interpreter waits at its exit for the threads that the app left running, and
+    the arbiter would wait with it instead of halting. By an alarm rather than by a
+    thread of our own: this is also called inside a signal handler, where starting a
+    thread may find its locks held by the code that was interrupted. Runs in the
+    worker, on the main thread.
+    """
+    signal.signal(signal.SIGALRM, lambda _signum, _frame: os._exit(code))
+    signal.setitimer(signal.ITIMER_REAL, INSIST)
     raise Leaving(code)
