@@ -1,0 +1,203 @@
+"""A boot that fails: said once and clearly, with gunicorn's exit code, and no loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Serve
+from .service import Service, gunicorn_lacks
+
+BOOT_FAILED, APP_NOT_LOADED = 3, 4  # gunicorn's Arbiter.WORKER_BOOT_ERROR, ...
+
+# What is wrong with the app: source, the app's own words that must be in the log, the
+# sentence that says what happened, and the exit code.
+ASGI = """
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        {startup}
+"""
+BROKEN = {
+    "import error": (
+        "import no_such_module",
+        ["Traceback", "main.py", "No module named 'no_such_module'"],
+        r"The worker cannot start: ModuleNotFoundError",
+        BOOT_FAILED,
+    ),
+    "syntax error": (
+        "def app(:",
+        ["main.py", "def app(:", "SyntaxError"],
+        r"The worker cannot start: SyntaxError",
+        BOOT_FAILED,
+    ),
+    "missing attribute": (
+        "application = None",
+        ["Failed to find attribute 'app' in 'main'"],
+        r"The app cannot be loaded: Failed to find attribute",
+        APP_NOT_LOADED,
+    ),
+    "not callable": (
+        "app = 'hello'",
+        [],
+        r"The app cannot be loaded: Application object must be callable",
+        APP_NOT_LOADED,
+    ),
+    "WSGI app": (
+        "def app(environ, start_response): ...",
+        ["-k gthread", "a2wsgi"],
+        r"The app cannot be loaded: .* it is a WSGI app",
+        APP_NOT_LOADED,
+    ),
+    "startup fails": (
+        ASGI.format(
+            startup="await send({'type': 'lifespan.startup.failed',"
+            " 'message': 'no database'})"
+        ),
+        ["no database"],
+        r"Application startup failed",
+        BOOT_FAILED,
+    ),
+    "startup raises": (
+        ASGI.format(startup="raise ValueError('no database')"),
+        ["Traceback", "main.py", "no database"],
+        r"Application startup failed",
+        BOOT_FAILED,
+    ),
+    "exit at import": (
+        "import sys; sys.exit(0)",
+        ["main.py", "SystemExit(0)"],
+        r"The worker cannot start: SystemExit",
+        BOOT_FAILED,
+    ),
+    "exit in startup": (
+        ASGI.format(startup="raise SystemExit(7)"),
+        ["main.py", "SystemExit(7)"],
+        r"The worker cannot start: SystemExit",
+        BOOT_FAILED,
+    ),
+}
+
+
+def assert_boot_failed_once(
+    service: Service, workers: int, words: list[str], sentence: str, code: int
+) -> None:
+    assert service.wait_exit() == code
+    log = service.log
+    for word in words:
+        assert word in log
+    assert len(service.wait_log(r"\[ERROR\] " + sentence)) == 1
+    assert log.count("Booting worker") <= workers, "a crash loop"
+    assert not service.session()
+
+
+@pytest.mark.parametrize("fault", BROKEN)
+def test_a_broken_app_is_named_and_halts_the_service(serve: Serve, fault: str) -> None:
+    source, words, sentence, code = BROKEN[fault]
+    service = serve(source, wait=0)
+    assert_boot_failed_once(service, 1, words, sentence, code)
+
+
+@pytest.mark.parametrize(
+    "fault", ["import error", "missing attribute", "startup raises", "exit in startup"]
+)
+def test_eight_workers_name_a_broken_app_once(serve: Serve, fault: str) -> None:
+    """And not with exit code 1, for workers that fail while the arbiter halts."""
+    source, words, sentence, code = BROKEN[fault]
+    service = serve(source, "-w", "8", wait=0)
+    assert_boot_failed_once(service, 8, words, sentence, code)
+
+
+def test_threads_of_the_app_do_not_delay_the_halt(serve: Serve) -> None:
+    """The interpreter waits for threads at its exit; a failed boot must not."""
+    thread = "import threading; threading.Thread(target=threading.Event().wait).start()"
+    startup = ASGI.format(startup="raise ValueError('no database')")
+    service = serve(f"{thread}\n{startup}", "-w", "2", wait=0)
+    assert service.wait_exit() == BOOT_FAILED
+
+
+@pytest.mark.parametrize("workers", [1, 8])
+def test_an_app_that_does_not_start_is_told_so_in_preload(
+    serve: Serve, workers: int
+) -> None:
+    source, words, sentence, code = BROKEN["startup raises"]
+    service = serve(source, "--preload", "-w", str(workers), wait=0)
+    assert_boot_failed_once(service, workers, words, sentence, code)
+
+
+# asgi_lifespan
+
+SILENT = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"served"})
+"""
+
+DEAF = SILENT.replace(
+    'assert scope["type"] == "http"',
+    """
+    if scope["type"] == "lifespan":
+        return
+""",
+)
+
+LAME = SILENT.replace(
+    'assert scope["type"] == "http"',
+    """
+    if scope["type"] == "lifespan":
+        await receive()
+        raise ValueError("no database")
+""",
+)
+
+
+@pytest.mark.parametrize("source", [SILENT, DEAF], ids=["raises", "returns"])
+def test_an_app_without_lifespan_serves(serve: Serve, source: str) -> None:
+    service = serve(source)
+    assert service.get().text == "served"
+    assert service.stop() == 0
+    assert "ERROR" not in service.log
+
+
+@gunicorn_lacks("asgi_lifespan")
+@pytest.mark.parametrize("source", [SILENT, DEAF], ids=["raises", "returns"])
+def test_an_app_without_lifespan_does_not_serve_where_it_must_have_one(
+    serve: Serve, source: str
+) -> None:
+    service = serve(source, conf="asgi_lifespan = 'on'", wait=0)
+    assert service.wait_exit() == BOOT_FAILED
+    service.wait_log("Application startup failed")
+
+
+@gunicorn_lacks("asgi_lifespan")
+def test_lifespan_is_not_asked_where_it_is_off(serve: Serve) -> None:
+    service = serve(LAME, conf="asgi_lifespan = 'off'")
+    assert service.get().text == "served"
+    assert service.stop() == 0
+    assert "ERROR" not in service.log
+
+
+def test_config_kwargs_of_a_subclass_are_honoured(serve: Serve, tmp_path: Path) -> None:
+    subclass(tmp_path, {"lifespan": "off", "headers": [("x-kwargs", "yes")]})
+    service = serve(LAME, worker="mine.Mine")
+    assert service.get().headers["x-kwargs"] == "yes"
+
+
+def test_an_unknown_name_in_config_kwargs_is_refused_at_start(
+    serve: Serve, tmp_path: Path
+) -> None:
+    subclass(tmp_path, {"keep_alive": 5})
+    service = serve(LAME, worker="mine.Mine", wait=0)
+    assert service.wait_exit() == 1
+    service.wait_log(r"Error: .*CONFIG_KWARGS.*keep_alive")
+    assert "Booting worker" not in service.log
+
+
+def subclass(directory: Path, kwargs: dict[str, object]) -> None:
+    (directory / "mine.py").write_text(
+        "import uvworker\n"
+        "class Mine(uvworker.UvicornWorker):\n"
+        f"    CONFIG_KWARGS = {kwargs!r}\n"
+    )
