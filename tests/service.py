@@ -62,8 +62,10 @@ class Service:
         **popen: Any,
     ) -> None:
         self.directory = directory
-        self.log_path = directory / "stderr.log"
-        self.out_path = directory / "stdout.log"
+        logs = directory / "logs"  # where no reloader watches for changed sources
+        logs.mkdir(exist_ok=True)
+        self.log_path = logs / "stderr"
+        self.out_path = logs / "stdout"
         # The script: `python -m gunicorn` does not survive USR2, which starts it as a
         # file, so that gunicorn's own `http` hides that of the standard library.
         gunicorn = Path(sys.executable).with_name("gunicorn")
