@@ -1,0 +1,124 @@
+"""``--reload``: what is saved is served, and what is broken is shown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from .conftest import Serve
+from .service import Service, wait_for
+
+APP = """
+import greeting
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    body = f"{greeting.TEXT} from {os.getpid()}".encode()
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": body})
+"""
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """Where the app lives: apart from the logs, whose growth inotify reports too."""
+    directory = tmp_path / "source"
+    directory.mkdir()
+    (directory / "hello.py").write_text(APP)
+    (directory / "greeting.py").write_text("TEXT = 'good morning'")
+    return directory
+
+
+def reloading(serve: Serve, source: Path, *args: str, conf: str = "") -> Service:
+    options = "--reload", "--chdir", str(source)
+    env = {"PYTHONDONTWRITEBYTECODE": "1"}  # or inotify reports the first cache file
+    return serve("", *options, *args, app="hello:app", env=env, conf=conf)
+
+
+def save(path: Path, text: str) -> None:
+    """Save as editors do, so that no half of it is ever read."""
+    draft = path.with_suffix(".draft")
+    draft.write_text(text)
+    draft.replace(path)
+
+
+def wait_served(service: Service, words: str) -> str:
+    return wait_for(
+        lambda: text if words in (text := service.get().text) else "",
+        f"{words!r} in the answer",
+    )
+
+
+@pytest.mark.parametrize("engine", ["auto", "poll", "inotify"])
+def test_a_saved_file_is_served(serve: Serve, source: Path, engine: str) -> None:
+    service = reloading(serve, source, "--reload-engine", engine, "-w", "2")
+    service.ready(2)
+    wait_served(service, "good morning")
+    save(source / "greeting.py", "TEXT = 'good night'")
+    wait_served(service, "good night")
+    service.wait_log(r"Worker reloading: .*greeting\.\w+ modified")
+
+
+def test_an_extra_file_is_watched(serve: Serve, source: Path) -> None:
+    page = source / "page.html"
+    page.write_text("good morning")
+    (source / "greeting.py").write_text("TEXT = open('page.html').read()")
+    service = reloading(serve, source, "--reload-extra-file", str(page))
+    wait_served(service, "good morning")
+    save(page, "good night")
+    wait_served(service, "good night")
+
+
+@pytest.mark.parametrize("engine", ["poll", "inotify"])
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [("TEXT = 'good", "SyntaxError"), ("TEXT = 1 / 0", "ZeroDivisionError")],
+)
+def test_a_broken_file_is_shown_and_the_next_save_recovers(
+    serve: Serve, source: Path, engine: str, broken: str, words: str
+) -> None:
+    service = reloading(serve, source, "--reload-engine", engine)
+    wait_served(service, "good morning")
+    save(source / "greeting.py", broken)
+    page = wait_served(service, words)
+    assert "greeting.py" in page
+    assert broken in page
+    assert service.get().status_code == 500
+    save(source / "greeting.py", "TEXT = 'good night'")
+    wait_served(service, "good night")
+
+
+def test_a_file_that_is_broken_from_the_start_recovers(
+    serve: Serve, source: Path
+) -> None:
+    (source / "hello.py").write_text("def app(:")
+    service = reloading(serve, source)
+    wait_served(service, "SyntaxError")
+    save(source / "hello.py", APP)
+    wait_served(service, "good morning")
+
+
+def test_a_reload_runs_worker_int_and_the_lifespan_shutdown(
+    serve: Serve, source: Path
+) -> None:
+    lifespan = """
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("lifespan closed", flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+"""
+    (source / "hello.py").write_text(
+        APP.replace('    assert scope["type"] == "http"\n', lifespan)
+    )
+    hook = "def worker_int(worker): print('interrupted', flush=True)"
+    service = reloading(serve, source, conf=hook)
+    wait_served(service, "good morning")
+    save(source / "greeting.py", "TEXT = 'good night'")
+    wait_served(service, "good night")
+    assert service.out.count("interrupted") == 1
+    assert service.out.count("lifespan closed") == 1
+    assert "ERROR" not in service.log
