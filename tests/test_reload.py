@@ -10,6 +10,7 @@ from .conftest import Serve
 from .service import Service, wait_for
 
 APP = """
+import os
 import greeting
 
 async def app(scope, receive, send):
