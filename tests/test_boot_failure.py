@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,7 @@ async def app(scope, receive, send):
         await receive()
         {startup}
 """
+COMPLETE = "await send({'type': 'lifespan.startup.complete'}); await receive()"
 BROKEN = {
     "import error": (
         "import no_such_module",
@@ -35,19 +37,19 @@ BROKEN = {
     "missing attribute": (
         "application = None",
         ["Failed to find attribute 'app' in 'main'"],
-        r"The app cannot be loaded: Failed to find attribute",
+        r"The worker cannot start: Failed to find attribute",
         APP_NOT_LOADED,
     ),
     "not callable": (
         "app = 'hello'",
         [],
-        r"The app cannot be loaded: Application object must be callable",
+        r"The worker cannot start: Application object must be callable",
         APP_NOT_LOADED,
     ),
     "WSGI app": (
         "def app(environ, start_response): ...",
         ["-k gthread", "a2wsgi"],
-        r"The app cannot be loaded: .* it is a WSGI app",
+        r"The worker cannot start: .* it is a WSGI app",
         APP_NOT_LOADED,
     ),
     "startup fails": (
@@ -115,6 +117,19 @@ def test_threads_of_the_app_do_not_delay_the_halt(serve: Serve) -> None:
     startup = ASGI.format(startup="raise ValueError('no database')")
     service = serve(f"{thread}\n{startup}", "-w", "2", wait=0)
     assert service.wait_exit() == BOOT_FAILED
+
+
+def test_a_worker_between_two_attempts_beats_and_leaves_at_once(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """While siblings serve; also when the loop that ran left TERM ignored."""
+    options = "--timeout", "1", "--graceful-timeout", "1"
+    service = serve(ASGI.format(startup=COMPLETE), *options)
+    (tmp_path / "main.py").write_text(ASGI.format(startup="raise ValueError"))
+    service.kill(signal.SIGTTIN)
+    service.wait_log("the next attempt is in 4 s")
+    assert service.stop() == 0
+    assert "WORKER TIMEOUT" not in service.log
 
 
 @pytest.mark.parametrize("workers", [1, 8])
