@@ -174,6 +174,10 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         self._pid = pid
         if isinstance(pid, int):
             self._slot.occupy(pid)
+        if pid == os.getpid():
+            # The first that happens in the worker. The arbiter's handlers, inherited
+            # by the fork, would swallow a TERM, and a stop tells only once.
+            self.init_signals()
 
     # In the worker, after the fork, before the loop
 
@@ -398,6 +402,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     # In a signal handler
 
     def _leave_boot(self) -> NoReturn:
+        self._slot.told = True
         exits.leave(exits.CLEAN)
 
     def _interrupt_boot(self) -> NoReturn:
