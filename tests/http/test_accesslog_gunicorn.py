@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import re
+import signal
 import socket
 from collections.abc import Iterator
 from datetime import timedelta
@@ -12,13 +13,14 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import httpx
 import pytest
 from gunicorn.config import Config, PostRequest
 from gunicorn.glogging import Logger
 from gunicorn.instrument.statsd import Statsd
 
 from tests.conftest import Serve
-from tests.service import wait_for
+from tests.service import PATIENCE, wait_for
 from uvworker.http.accessformat import compile_format
 from uvworker.http.accesslog import AccessLog
 from uvworker.http.accessrecord import AccessRecord
@@ -61,7 +63,9 @@ REQUESTS = [
 ]
 
 
-@pytest.mark.parametrize(("worker", "source"), [("sync", WSGI), ("asgi", ASGI)])
+@pytest.mark.parametrize(
+    ("worker", "source"), [("sync", WSGI), ("asgi", ASGI), ("uvworker.Worker", ASGI)]
+)
 def test_the_line_is_that_of_gunicorns_own_worker(
     serve: Serve, tmp_path: Path, worker: str, source: str
 ) -> None:
@@ -76,6 +80,25 @@ def test_the_line_is_that_of_gunicorns_own_worker(
 
     ours = [compile_format(LINE + TIMES)(record_of(request)) for request in REQUESTS]
     assert [masked(line) for line in ours] == [masked(line) for line in lines]
+
+
+def test_usr1_under_load_loses_and_doubles_no_line(
+    serve: Serve, tmp_path: Path
+) -> None:
+    log = tmp_path / "access.log"
+    options = ["--access-logfile", str(log), "--access-logformat", "%(q)s"]
+    service = serve(ASGI, "-w", "2", *options, wait=2)
+    with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
+        for number in range(300):
+            client.get(f"/?{number}")
+            if number % 60 == 30:
+                log.rename(tmp_path / f"old-{number:03}.log")
+                service.kill(signal.SIGUSR1)
+                wait_for(log.exists, "the log reopened")
+    assert service.stop() == 0
+    files = tmp_path.glob("*.log")
+    lines = [line for path in files for line in path.read_text().splitlines()]
+    assert sorted(int(line) for line in lines if line.isdigit()) == list(range(300))
 
 
 def send_raw(port: int, request: bytes) -> None:
