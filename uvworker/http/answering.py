@@ -73,25 +73,9 @@ class Answering(Reading):
 
     def serve(self, cycle: Cycle) -> None:
         """Start the app, or let the request wait behind the one in flight."""
-        if self.cycle is None:
-            self._start(cycle)
-        else:
+        if self.cycle is not None:
             self._enqueue(cycle)
-
-    def _enqueue(self, cycle: Cycle) -> None:
-        if self.queue is None:
-            self.queue = deque()
-        self.queue.append(cycle)
-        self.pause_reading()
-
-    def saturated(self) -> bool:
-        """Tell whether the queue is full; then its last request is the last."""
-        if self.queue is None or len(self.queue) < PIPELINED:
-            return False
-        self.queue[-1].keep_alive = False
-        return True
-
-    def _start(self, cycle: Cycle) -> None:
+            return
         self.cycle = cycle
         if cycle.refusal is not None:
             self._answer(cycle, cycle.refusal)
@@ -100,7 +84,15 @@ class Answering(Reading):
         self.deadline = service.sweep.turn + service.request_turns
         cycle.task = task = service.spawn(cycle.run(service.app, service.on_request))
         if not cycle.over:  # an eager task may be
-            self.server_state.tasks.add(task)
+            service.tasks.add(task)
+
+    def _enqueue(self, cycle: Cycle) -> None:
+        if self.queue is None:
+            self.queue = deque()
+        self.queue.append(cycle)
+        self.pause_reading()
+        if len(self.queue) == PIPELINED:
+            cycle.keep_alive = False
 
     # -- responses
 
@@ -114,10 +106,6 @@ class Answering(Reading):
             self.gate.set()
             self.gate = None
 
-    def write(self, data: bytes) -> None:
-        """Send."""
-        self.transport.write(data)
-
     def may_stay(self, cycle: Cycle) -> bool:
         """Tell whether the connection outlives the response that *cycle* begins."""
         if self.draining and not self.queue:
@@ -129,12 +117,13 @@ class Answering(Reading):
     def answered(self, cycle: Cycle) -> None:
         """Go on after a complete response."""
         self.server_state.total_requests += 1
-        self._report(cycle)
+        if self.service.record is not None:
+            self._report(cycle)
         self.cycle = None
         if not cycle.keep_alive:
             self._leave()
         elif self.queue:
-            self._start(self.queue.popleft())
+            self.serve(self.queue.popleft())
         else:
             self._await_request()
 
@@ -153,17 +142,11 @@ class Answering(Reading):
         else:
             self._close()
 
-    def forget(self, cycle: Cycle) -> None:
-        """Let go of a task that is over."""
-        self.server_state.tasks.discard(cycle.task)
-
     def refuse(self, refusal: Refusal) -> None:
         """Answer a fault in its turn, and read no more."""
         self.service.complaints.tell(self.service.sweep.turn, refusal, self.client)
         cycle = (
-            self.incoming
-            if self.phase is BODY
-            else Cycle(self, self.describe(), keep_alive=False)
+            self.incoming if self.phase is BODY else Cycle(self, self.describe(), False)
         )
         self.phase = DEAF
         if cycle is None or cycle.complete:
@@ -172,16 +155,14 @@ class Answering(Reading):
             self._interrupt(cycle, refusal)
         else:
             cycle.refusal = refusal
-            if self.cycle is None:
-                self._start(cycle)
-            elif not self.queue or self.queue[-1] is not cycle:
-                self._enqueue(cycle)
+            if not self.queue or self.queue[-1] is not cycle:
+                self.serve(cycle)
 
     def _interrupt(self, cycle: Cycle, refusal: Refusal) -> None:
         """Refuse a request whose app runs already."""
         if not cycle.begun and cycle.task is not None:
             cycle.task.cancel()  # the coroutine will never run, nor forget itself
-            self.forget(cycle)
+            self.service.tasks.discard(cycle.task)
         if cycle.status:
             cycle.keep_alive = False
             cycle.disconnect(lost=False)
@@ -193,7 +174,9 @@ class Answering(Reading):
         cycle.status, cycle.headers = refusal.status, refusal.headers
         head_only = cycle.scope["method"] == "HEAD"
         cycle.sent = 0 if head_only else len(refusal.body)
-        self.write(refusal.render(self.service.default_lines(), head_only=head_only))
+        self.transport.write(
+            refusal.render(self.service.default_lines(), head_only=head_only)
+        )
         cycle.complete = True
         cycle.disconnect(lost=True)
         self._report(cycle)
@@ -239,8 +222,9 @@ class Answering(Reading):
         self.loop.call_later(self.DRAIN_WINDOW, self._close_window)
 
     def _await_request(self) -> None:
-        self.resume_reading()
         service = self.service
+        if self._paused:
+            self.resume_reading()
         turns = service.header_turns if self.phase is HEAD else service.keepalive_turns
         self.deadline = service.sweep.turn + turns
         if self.draining:

@@ -78,10 +78,10 @@ class Cycle:
     begun = False
     over = False
     started = 0.0  # seconds on the loop's clock, only for the access record
-    _news: asyncio.Event | None = None  # only once receive() has had to wait
+    news: asyncio.Event | None = None  # only once receive() has had to wait
 
     def __init__(
-        self, connection: Answering, scope: dict[str, Any], *, keep_alive: bool
+        self, connection: Answering, scope: dict[str, Any], keep_alive: bool
     ) -> None:
         self.connection = connection
         self.scope = scope
@@ -104,7 +104,7 @@ class Cycle:
             self._returned(result)
         finally:
             self.over = True
-            self.connection.forget(self)
+            self.connection.service.tasks.discard(self.task)
 
     def feed(self, body: bytes) -> None:
         """Take a piece of the request's body."""
@@ -117,8 +117,8 @@ class Cycle:
 
     def wake(self) -> None:
         """Let a waiting `receive()` look again."""
-        if self._news is not None:
-            self._news.set()
+        if self.news is not None:
+            self.news.set()
 
     def disconnect(self, *, lost: bool) -> None:
         """Tell the app that the client leaves, or is *lost* already."""
@@ -130,7 +130,7 @@ class Cycle:
         """Write a head whose body is late: streams are heard from at once."""
         if self.head and not self.lost:
             head, self.head = self.head, b""
-            self.connection.write(head)
+            self.connection.transport.write(head)
 
     # -- what the app does with it
 
@@ -175,12 +175,12 @@ class Cycle:
     async def _wait(self) -> None:
         self.connection.resume_reading()
         if self.more_body and not self.status and self.awaits_continue():
-            self.connection.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         self.continued = True
-        if self._news is None:
-            self._news = asyncio.Event()
-        self._news.clear()
-        await self._news.wait()
+        if self.news is None:
+            self.news = asyncio.Event()
+        self.news.clear()
+        await self.news.wait()
 
     def awaits_continue(self) -> bool:
         """Tell whether the client may be holding its body back: RFC 9110 10.1.1."""
@@ -203,19 +203,22 @@ class Cycle:
             )
         # First of all: a response that began wrong is cut, like one that went wrong.
         self.status = status = message["status"]
-        connection = self.connection
+        connection, scope = self.connection, self.scope
+        service = connection.service
         headers = message.get("headers", ())
-        if connection.service.record is not None:
+        if service.record is not None:
             self.headers = headers = list(headers)
+        if self.more_body or connection.draining:
+            self.keep_alive = self.keep_alive and connection.may_stay(self)
         self.head, self.length, self.chunked, self.keep_alive = compose(
             status,
             headers,
-            connection.service.default_lines(),
-            head_only=self.scope["method"] == "HEAD",
-            chunks=self.scope["http_version"] != "1.0",
-            keep_alive=self.keep_alive and connection.may_stay(self),
+            service.default_lines(),
+            scope["method"] == "HEAD",
+            scope["http_version"] != "1.0",
+            self.keep_alive,
         )
-        connection.loop.call_soon(self.flush)
+        service.loop.call_soon(self.flush)
 
     def _body(self, message: Message) -> None:
         if message["type"] != "http.response.body":
@@ -225,41 +228,40 @@ class Cycle:
             )
         body = message.get("body", b"")
         more_body = message.get("more_body", False)
+        size = len(body)
         if self.length is None:
-            self.sent += len(body)
+            self.sent += size
             if self.chunked:
-                body = b"%x\r\n%b\r\n" % (len(body), body) if body else b""
-                if not more_body:
-                    body += b"0\r\n\r\n"
+                body = _chunk(body, size, last=not more_body)
+        elif size <= self.length:
+            self.sent += size
+            self.length -= size
         else:
-            body = self._measure(body)
+            body = self._excess()
         self._write(body)
         if not more_body:
             if self.length:
                 raise RuntimeError("Response content shorter than Content-Length")
             self.complete = True
-            self.wake()
+            if self.news is not None:
+                self.news.set()
             self.connection.answered(self)
 
-    def _measure(self, body: bytes) -> bytes:
+    def _excess(self) -> bytes:
         if self.scope["method"] == "HEAD":
             return b""
-        size = len(body)
-        if size > self.length:  # type: ignore[operator]  # only asked for a length
-            raise RuntimeError("Response content longer than Content-Length")
-        self.length -= size  # type: ignore[operator]
-        self.sent += size
-        return body
+        raise RuntimeError("Response content longer than Content-Length")
 
     def _write(self, body: bytes) -> None:
-        if self.head:
+        head = self.head
+        if head:
+            self.head = b""
             if len(body) > ONE_WRITE:
-                self.flush()
+                self.connection.transport.write(head)
             else:
-                head, self.head = self.head, b""
                 body = head + body
         if body:
-            self.connection.write(body)
+            self.connection.transport.write(body)
 
     # -- how it ends
 
@@ -291,6 +293,12 @@ class Cycle:
 
     def _name(self) -> str:
         return f"{self.scope['method']} {self.scope['path']!r}"
+
+
+def _chunk(body: bytes, size: int, *, last: bool) -> bytes:
+    """Write a chunk, and the end of the body behind the *last*: RFC 9112 7.1."""
+    chunk = b"%x\r\n%b\r\n" % (size, body) if size else b""
+    return chunk + b"0\r\n\r\n" if last else chunk
 
 
 def _is_departure(error: BaseException | None) -> bool:

@@ -140,10 +140,10 @@ class HTTPProtocol(Answering):
 
     # -- from a head to a request
 
-    def admit(self, method: str, version: str) -> Cycle:
+    def admit(self, method: str, version: str, *, keep_alive: bool) -> Cycle:
         """Turn a head into a scope."""
         service = self.service
-        raw_path, query = target.split(self.url)
+        path, raw_path, query = target.read(self.url)
         scope = {
             "type": "http",
             "asgi": service.asgi,
@@ -153,7 +153,7 @@ class HTTPProtocol(Answering):
             "scheme": self.scheme,
             "method": method,
             "root_path": service.root_path,
-            "path": service.root_path + target.decode(raw_path),
+            "path": service.root_path + path,
             "raw_path": service.raw_root_path + raw_path,
             "query_string": query,
             "headers": self.headers,
@@ -164,8 +164,9 @@ class HTTPProtocol(Answering):
         if self.trusted:
             self.forward(scope)
         # HTTP/1.0 as in uvicorn: a single request, whatever the client hopes for.
-        stays = version != "1.0" and service.keepalive and self.wants_more()
-        cycle = Cycle(self, scope, keep_alive=bool(stays))
+        if version == "1.0" or not service.keepalive:
+            keep_alive = False
+        cycle = Cycle(self, scope, keep_alive)
         if service.limit_concurrency is not None and service.full():
             cycle.refusal = Refusal(503, "limit_concurrency is reached", RETRY_AFTER)
         if service.record is not None:

@@ -92,8 +92,8 @@ class Reading(asyncio.Protocol):
 
     # -- what the other half does with it, and for it
 
-    def admit(self, method: str, version: str) -> Cycle:
-        """Make a request of a good head."""
+    def admit(self, method: str, version: str, *, keep_alive: bool) -> Cycle:
+        """Make a request of a good head; *keep_alive* is what the client says."""
         raise NotImplementedError
 
     def serve(self, cycle: Cycle) -> None:
@@ -110,10 +110,6 @@ class Reading(asyncio.Protocol):
 
     def keeps(self, name: bytes) -> bool:
         """Tell whether a field with an underscore in its name reaches the app."""
-        raise NotImplementedError
-
-    def saturated(self) -> bool:
-        """Tell whether no further request may be queued, and announce that."""
         raise NotImplementedError
 
     def waiting(self, *, begun: bool) -> None:
@@ -134,10 +130,6 @@ class Reading(asyncio.Protocol):
         """Break the circle of references that a parser and its callbacks are."""
         self._parser = None
         self.phase = DEAF
-
-    def wants_more(self) -> bool:
-        """Tell whether the request whose head is read allows another one."""
-        return bool(self._parser.should_keep_alive())
 
     def at_method(self) -> bool:
         """Tell whether the next byte belongs to a method."""
@@ -199,19 +191,22 @@ class Reading(asyncio.Protocol):
         self._mark = progress
         # A request line and the first field come in one silence.
         if self._silent > self.limits.request_line + self.limits.field_size:
-            reason = FIELD_TOO_LONG if self.phase is HEAD else "endless chunk framing"
-            self.refuse(Refusal(431, reason))
+            self.refuse(self._endless())
         else:
             self.waiting(begun=begun)
+
+    def _endless(self) -> Refusal:
+        if self.phase is BODY:
+            return malformed("endless chunk framing")
+        if len(self.url) > self.limits.request_line:
+            return Refusal(414, LINE_TOO_LONG)
+        return Refusal(431, FIELD_TOO_LONG)
 
     # -- httptools
 
     def on_message_begin(self) -> None:
         """Begin a request."""
         if self.phase is not IDLE and self.phase is not FRESH:
-            raise Enough
-        if self.saturated():
-            self.phase = DEAF
             raise Enough
         self.phase = HEAD
         self.url = b""
@@ -222,8 +217,6 @@ class Reading(asyncio.Protocol):
     def on_url(self, url: bytes) -> None:
         """Take a piece of the request target."""
         self.url += url
-        if len(self.url) > self.limits.request_line:
-            raise Refusal(414, LINE_TOO_LONG)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take one field, of the head or of the trailers: both are limited alike."""
@@ -253,7 +246,8 @@ class Reading(asyncio.Protocol):
             self._check_version(version)
         if limits.max_body_size is not UNLIMITED:
             self._check_length()
-        self.incoming = cycle = self.admit(method, version)
+        keep_alive = parser.should_keep_alive()
+        self.incoming = cycle = self.admit(method, version, keep_alive=keep_alive)
         # The fields of the head are the scope's from here on; what may come now are
         # trailers, which never get there.
         self.headers = []
@@ -280,7 +274,8 @@ class Reading(asyncio.Protocol):
             return
         self.phase = IDLE if cycle.keep_alive else DONE
         cycle.more_body = False
-        cycle.wake()
+        if cycle.news is not None:
+            cycle.news.set()
 
     # -- checks that few requests need
 

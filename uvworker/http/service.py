@@ -89,8 +89,10 @@ class Service:
         self.request_turns = sweep.turns(limits.request_timeout)
         self.body_turns = sweep.turns(limits.body_timeout)
         self.complaints = Complaints()
-        self._fresh_context = getattr(config, "reset_contextvars", False)
         self.loop = loop
+        self.tasks = server_state.tasks
+        apart = getattr(config, "reset_contextvars", False)  # not in uvicorn 0.36
+        self.spawn = self._spawn_apart if apart else loop.create_task
         self._default_headers: list[Header] = []
         self._default_lines = b""
 
@@ -113,8 +115,6 @@ class Service:
             or len(self.server_state.tasks) >= limit
         )
 
-    def spawn(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
-        """Start a task, in a context of its own with uvicorn's `reset_contextvars`."""
-        if self._fresh_context:
-            return contextvars.Context().run(self.loop.create_task, coroutine)
-        return self.loop.create_task(coroutine)
+    def _spawn_apart(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Start a task in a context of its own: uvicorn's `reset_contextvars`."""
+        return contextvars.Context().run(self.loop.create_task, coroutine)

@@ -7,29 +7,21 @@ from urllib.parse import unquote
 import httptools
 
 
-def split(target: bytes) -> tuple[bytes, bytes]:
-    """Return the path and the query of a request target, both still encoded.
+def read(target: bytes) -> tuple[str, bytes, bytes]:
+    """Return the scope's `path`, and the path and the query as they came.
 
     Args:
         target: in origin, absolute or asterisk form, as llhttp let it through.
 
     Raises:
         httptools.HttpParserError: the authority form, or no URL at all.
+        UnicodeDecodeError: not ASCII, which no request target may be.
 
     """
-    if target[:1] == b"/" and b"#" not in target:
-        path, _, query = target.partition(b"?")
-        return path, query
-    url = httptools.parse_url(target)
-    return url.path or b"/", url.query or b""
-
-
-def decode(path: bytes) -> str:
-    """Return a path as the scope's `path`: percent-decoded, then read as UTF-8.
-
-    Raises:
-        UnicodeDecodeError: *path* is not ASCII, which no request target may be.
-
-    """
-    text = path.decode("ascii")
-    return unquote(text) if "%" in text else text
+    if target.startswith(b"/") and b"#" not in target:
+        raw_path, _, query = target.partition(b"?")
+    else:
+        url = httptools.parse_url(target)
+        raw_path, query = url.path or b"/", url.query or b""
+    path = raw_path.decode("ascii")
+    return unquote(path) if "%" in path else path, raw_path, query
