@@ -69,7 +69,7 @@ NAMES = HeaderNames()
 Head = tuple[bytes, "int | None", bool, bool]
 
 
-def compose(  # noqa: PLR0913, PLR0917 - all that a head depends on
+def compose(  # noqa: PLR0917 - all that a head depends on
     status: int,
     headers: Iterable[Header],
     defaults: bytes,
