@@ -25,31 +25,31 @@ BROKEN = {
     "import error": (
         "import no_such_module",
         ["Traceback", "main.py", "No module named 'no_such_module'"],
-        r"The worker cannot start: ModuleNotFoundError",
+        r"Worker \d cannot start: ModuleNotFoundError",
         BOOT_FAILED,
     ),
     "syntax error": (
         "def app(:",
         ["main.py", "def app(:", "SyntaxError"],
-        r"The worker cannot start: SyntaxError",
+        r"Worker \d cannot start: SyntaxError",
         BOOT_FAILED,
     ),
     "missing attribute": (
         "application = None",
         ["Failed to find attribute 'app' in 'main'"],
-        r"The worker cannot start: Failed to find attribute",
+        r"Worker \d cannot start: Failed to find attribute",
         APP_NOT_LOADED,
     ),
     "not callable": (
         "app = 'hello'",
         [],
-        r"The worker cannot start: Application object must be callable",
+        r"Worker \d cannot start: Application object must be callable",
         APP_NOT_LOADED,
     ),
     "WSGI app": (
         "def app(environ, start_response): ...",
         ["-k gthread", "a2wsgi"],
-        r"The worker cannot start: .* it is a WSGI app",
+        r"Worker \d cannot start: .* it is a WSGI app",
         APP_NOT_LOADED,
     ),
     "startup fails": (
@@ -58,25 +58,25 @@ BROKEN = {
             " 'message': 'no database'})"
         ),
         ["no database"],
-        r"Application startup failed",
+        r"Worker \d cannot start: application startup failed",
         BOOT_FAILED,
     ),
     "startup raises": (
         ASGI.format(startup="raise ValueError('no database')"),
         ["Traceback", "main.py", "no database"],
-        r"Application startup failed",
+        r"Worker \d cannot start: application startup failed",
         BOOT_FAILED,
     ),
     "exit at import": (
         "import sys; sys.exit(0)",
         ["main.py", "SystemExit(0)"],
-        r"The worker cannot start: SystemExit",
+        r"Worker \d cannot start: SystemExit",
         BOOT_FAILED,
     ),
     "exit in startup": (
         ASGI.format(startup="raise SystemExit(7)"),
         ["main.py", "SystemExit(7)"],
-        r"The worker cannot start: SystemExit",
+        r"Worker \d cannot start: SystemExit",
         BOOT_FAILED,
     ),
 }
@@ -183,7 +183,7 @@ def test_an_app_without_lifespan_does_not_serve_where_it_must_have_one(
 ) -> None:
     service = serve(source, conf="asgi_lifespan = 'on'", wait=0)
     assert service.wait_exit() == BOOT_FAILED
-    service.wait_log("Application startup failed")
+    service.wait_log(r"application startup failed")
 
 
 @gunicorn_lacks("asgi_lifespan")

@@ -74,7 +74,7 @@ class Lifespan:
             answered = False
         if not answered and self._mode == "on":
             raise LifespanFailed(
-                "The app ended without an answer to lifespan.startup, which "
+                "application startup failed: the app ended without an answer, which "
                 "asgi_lifespan = 'on' requires."
             )
         self._phase = _Phase.STARTED if answered else _Phase.ENDED
@@ -100,10 +100,10 @@ class Lifespan:
         if self._answer.done():
             answer = self._answer.result()
             if answer["type"].endswith(".failed"):
-                raise LifespanFailed(answer.get("message") or answer["type"])
+                raise LifespanFailed(_sentence(event, answer.get("message", "")))
             return True
         if exc := _retrieve(self._task):
-            raise LifespanFailed(f"{type(exc).__name__} in {event}: {exc}") from exc
+            raise LifespanFailed(_sentence(event, repr(exc))) from exc
         return False
 
     async def _run(self) -> None:
@@ -128,6 +128,11 @@ class Lifespan:
                 f"expected {' or '.join(answers) or 'none at this point'}."
             )
         self._answer.set_result(message)
+
+
+def _sentence(event: str, message: str) -> str:
+    """Say what failed: "application startup failed: ...", as the app put it."""
+    return f"application {event.removeprefix('lifespan.')} failed: {message}"
 
 
 def _retrieve(task: asyncio.Task[None]) -> BaseException | None:

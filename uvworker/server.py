@@ -241,9 +241,7 @@ class Server(uvicorn.Server):
         try:
             await self._bounded(self.lifespan.shutdown(), "lifespan shutdown")
         except LifespanFailed as failure:
-            logger.error(
-                "Application shutdown failed: %s", failure, exc_info=failure.__cause__
-            )
+            logger.error("%s", failure, exc_info=failure.__cause__)
 
     async def _leave(self) -> None:
         """Cancel what the app left running, and close its generators.

@@ -183,7 +183,6 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def init_process(self) -> None:
         """Boot and serve; every failure before the first request ends here."""
-        self.init_signals()  # at once: the arbiter's handlers would swallow a TERM
         os.environ["UVWORKER_ID"] = str(self._slot.id)
         util._setproctitle(  # noqa: SLF001  what the arbiter calls, in all versions
             f"worker {self._slot.id} [{self.cfg.proc_name}]"

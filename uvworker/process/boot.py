@@ -17,9 +17,9 @@ from .handover import pause_after_failed_boot
 from .heartbeat import describe_stacks
 from .scoreboard import Scoreboard, Slot
 
-# Seconds that a worker waits to be stopped because a sibling failed first, which
-# takes the arbiter a turn of its loop after the sibling's exit.
-HALT_WAIT = exits.INSIST + 1.0
+# Seconds that a worker waits to be stopped because a sibling failed first. A TERM ends
+# the wait at once; only a sibling that came to grief itself lets it run out.
+HALT_WAIT = 10.0
 
 
 class BootTimeout(Exception):  # noqa: N818  what happened
@@ -48,7 +48,7 @@ class Boot:
         self._board = board
         self._slot = slot
         self._token = token
-        self._plain = plain
+        self._plain = (*plain, BootTimeout)
         self._wait = wait
         self._log = log
         self._timer: threading.Timer | None = None
