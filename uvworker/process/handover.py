@@ -47,9 +47,10 @@ class HandOver:
 
     *age*: gunicorn's ``worker.age`` of this worker.
 
-    Call `told` for every SIGTERM, then `verdict` several times a second until it is
-    ``DRAIN`` or ``TAKE_BACK``. Both take `Scoreboard.siblings`, the dead among them:
-    a row says whether its worker was told before it died.
+    For every SIGTERM, in whatever state, set the slot's ``told`` and call `told`; then,
+    if serving, call `verdict` at once, and several times a second until it is ``DRAIN``
+    or ``TAKE_BACK``. Both take `Scoreboard.siblings`, the dead among them: a row says
+    whether its worker was told before it died.
     """
 
     def __init__(self, age: int) -> None:
