@@ -130,7 +130,6 @@ class Model:
             worker.set(told=True, state=State.LEAVING, alive=False)
             return
         worker.set(told=True)
-        worker.hand_over.told(self.siblings(worker))
         if worker.row.state is State.SERVING:
             self.look(worker)
 
@@ -271,13 +270,20 @@ class Service(RuleBasedStateMachine):
     @rule(data=st.data())
     def drained_worker_exits(self, data) -> None:
         if worker := self.pick(data, State.DRAINING):
-            worker.set(alive=False)
+            self.dies(worker)
 
     @rule(data=st.data())
     def worker_is_killed(self, data) -> None:
-        """Except when a stop reached it and it could not say so: it looks like lost."""
-        worker = self.pick(data, State.BOOTING, State.SERVING, State.DRAINING)
-        if worker and not (self.model.stopped and worker.pending):
+        if worker := self.pick(data, State.BOOTING, State.SERVING, State.DRAINING):
+            self.dies(worker)
+
+    def dies(self, worker: Worker) -> None:
+        """End a worker, but not in the milliseconds in which a stop's SIGTERM arrives.
+
+        Who dies before it could say that it was told looks like lost. A worker that
+        waits for it takes its SIGTERM back, and is killed at ``graceful_timeout``.
+        """
+        if not (self.model.stopped and worker.pending):
             worker.set(alive=False)
 
     @running
@@ -297,6 +303,9 @@ class Service(RuleBasedStateMachine):
 
     @rule()
     def sigterm_to_the_arbiter(self) -> None:
+        for worker in self.model.serving():
+            if worker.row.told:  # and looked some milliseconds ago
+                self.model.look(worker)
         self.model.stop()
 
     @invariant()

@@ -24,7 +24,7 @@ more workers or to fewer keeps as many accepting as there will be.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from enum import Enum, auto
 
 from .scoreboard import State, WorkerView
@@ -46,30 +46,22 @@ class HandOver:
     """One worker's view of the change of workers that its SIGTERM is part of.
 
     *age*: gunicorn's ``worker.age`` of this worker.
-
-    For every SIGTERM, in whatever state, set the slot's ``told`` and call `told`; then,
-    if serving, call `verdict` at once, and several times a second until it is ``DRAIN``
-    or ``TAKE_BACK``. Both take `Scoreboard.siblings`, the dead among them: a row says
-    whether its worker was told before it died.
     """
 
     def __init__(self, age: int) -> None:
         self._age = age
         self._kept: set[int] = set()  # ages of the workers that the arbiter keeps
 
-    def told(self, siblings: Iterable[WorkerView]) -> None:
-        """Learn from a SIGTERM whom the arbiter keeps.
+    def verdict(self, siblings: Sequence[WorkerView]) -> Verdict:
+        """Weigh who came, who died and who was told.
 
-        A repeated SIGTERM brings nothing new while a place is vacant: its taker may not
-        have noticed yet, and would be missed among the kept.
+        On every SIGTERM, in whatever state, set the slot's ``told``. If serving, ask at
+        once, and several times a second until the verdict is ``DRAIN`` or
+        ``TAKE_BACK``.
+
+        *siblings*: `Scoreboard.siblings`, the dead among them, whose rows say whether
+        they were told before they died.
         """
-        siblings = list(siblings)
-        if not self._vacancies(siblings):
-            self._kept = {w.age for w in siblings if _is_kept(w)}
-
-    def verdict(self, siblings: Iterable[WorkerView]) -> Verdict:
-        """Weigh who came, who died and who was told since the SIGTERM."""
-        siblings = list(siblings)
         vacant = self._vacancies(siblings)
         awaited = sum(_is_kept(w) and w.state is not State.SERVING for w in siblings)
         covering = sum(
@@ -81,14 +73,22 @@ class HandOver:
             return Verdict.TAKE_BACK
         return Verdict.GO_ON if covering < vacant + awaited else Verdict.DRAIN
 
-    def _vacancies(self, siblings: list[WorkerView]) -> int:
-        """Count the kept that died; who was told later is kept no longer."""
+    def _vacancies(self, siblings: Sequence[WorkerView]) -> int:
+        """Count the kept that died without having been told, until others are kept.
+
+        The arbiter tells the oldest surplus again and again. That is no news while a
+        place is vacant: its taker may not have noticed, and would be missed.
+        """
+        kept = {w.age for w in siblings if _is_kept(w)}
         self._kept -= {w.age for w in siblings if w.told}
-        return max(0, len(self._kept) - sum(map(_is_kept, siblings)))
+        vacant = len(self._kept) - len(kept)
+        if vacant <= 0:
+            self._kept = kept
+        return max(0, vacant)
 
 
 def pause_after_failed_boot(
-    me: WorkerView, siblings: Iterable[WorkerView]
+    me: WorkerView, siblings: Sequence[WorkerView]
 ) -> float | None:
     """How long a worker that cannot boot waits before it exits, in seconds.
 
@@ -102,7 +102,7 @@ def pause_after_failed_boot(
 
 
 def may_recycle(
-    me: WorkerView, siblings: Iterable[WorkerView], *, hard: bool = False
+    me: WorkerView, siblings: Sequence[WorkerView], *, hard: bool = False
 ) -> bool:
     """Whether it is this worker's turn to be recycled.
 
