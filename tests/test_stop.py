@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from .apps import HOOKS, LIFE, SAY
-from .conftest import Serve
+from .conftest import HELLO, Serve
 from .service import Service, wait_for
 
 
@@ -191,3 +191,13 @@ def test_a_second_term_changes_nothing(serve: Serve, tmp_path: Path) -> None:
     assert request.getresponse().read() == str(worker).encode()
     service.wait_gone(worker)
     assert_left_cleanly(service, worker)
+
+
+def test_a_sibling_that_has_left_does_not_hold_up_a_stop(serve: Serve) -> None:
+    """It hears no TERM any more; its death must not look like that of a new worker."""
+    slow_exit = "import atexit, time; atexit.register(time.sleep, 1)"
+    service = serve(slow_exit + HELLO, "-w", "2", wait=2)
+    service.kill(signal.SIGINT, service.workers()[0])
+    service.wait_log("Worker exiting")
+    assert service.stop() == 0
+    assert "serving on" not in service.log

@@ -160,8 +160,8 @@ class Server(uvicorn.Server):
                 await self._until(lambda: False, lambda at: at.accept)
                 self._on_stage(Stage.DRAINING)
                 await self._drain()
-                self._on_stage(Stage.LEAVING)
-                await self._stop_app()
+            self._on_stage(Stage.LEAVING)
+            await self._stop_app()
         finally:
             ticking.cancel()
             await self._leave()

@@ -118,7 +118,7 @@ def may_recycle(
         return True
     if me.told or not me.due:
         return False
-    kept = [w for w in siblings if _is_kept(w) or _is_being_replaced(w)]
+    kept = [w for w in siblings if not w.told and (w.alive or w.silence < RESPAWN)]
     away = sum(not w.alive or w.state is not State.SERVING for w in kept)
     ahead = sum(
         w.alive and w.state is State.SERVING and w.due and w.age < me.age for w in kept
@@ -127,8 +127,8 @@ def may_recycle(
 
 
 def _is_kept(worker: WorkerView) -> bool:
-    return worker.alive and not worker.told
+    """Whether the arbiter counts on it; one that leaves by itself is as good as dead.
 
-
-def _is_being_replaced(worker: WorkerView) -> bool:
-    return not worker.alive and not worker.told and worker.silence < RESPAWN
+    It no longer hears a SIGTERM, so that its death says nothing of the arbiter's mind.
+    """
+    return worker.alive and not worker.told and worker.state is not State.LEAVING
