@@ -236,3 +236,25 @@ def _sessions() -> Iterator[tuple[int, int]]:
 def children_of(pid: int) -> list[int]:
     text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
     return [int(child) for child in text.split()]
+
+
+def _last_beat(worker: int) -> float | None:
+    """Return when the worker gave its last life sign, on the monotonic clock."""
+    for fd in Path(f"/proc/{worker}/fd").iterdir():
+        if "/wgunicorn-" in str(fd.readlink()):
+            return fd.stat().st_mtime
+    return None
+
+
+def beats(worker: int, lasting: float) -> list[float]:
+    """Watch the worker's life signs until they span *lasting* seconds."""
+    seen: list[float] = []
+
+    def spanned() -> bool:
+        beat = _last_beat(worker)
+        if beat is not None and beat not in seen[-1:]:
+            seen.append(beat)
+        return len(seen) > 2 and seen[-1] - seen[1] > lasting
+
+    wait_for(spanned, f"life signs for {lasting} s")
+    return seen[1:]  # the file's own creation is the first

@@ -10,29 +10,7 @@ import pytest
 
 from .apps import LIFE
 from .conftest import Serve
-from .service import Service, wait_for
-
-
-def last_beat(worker: int) -> float | None:
-    """Return when the worker gave its last life sign, on the monotonic clock."""
-    for fd in Path(f"/proc/{worker}/fd").iterdir():
-        if "/wgunicorn-" in str(fd.readlink()):
-            return fd.stat().st_mtime
-    return None
-
-
-def beats(worker: int, lasting: float) -> list[float]:
-    """Watch the worker's life signs until they span *lasting* seconds."""
-    seen: list[float] = []
-
-    def spanned() -> bool:
-        beat = last_beat(worker)
-        if beat is not None and beat not in seen[-1:]:
-            seen.append(beat)
-        return len(seen) > 2 and seen[-1] - seen[1] > lasting
-
-    wait_for(spanned, f"life signs for {lasting} s")
-    return seen[1:]  # the file's own creation is the first
+from .service import Service, beats
 
 
 def assert_never_timed_out(service: Service) -> None:
