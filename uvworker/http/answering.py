@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from .accessrecord import AccessRecord
 from .cycle import Cycle
-from .reading import BODY, DEAF, FRESH, HEAD, Reading
+from .reading import BODY, DEAF, FRESH, HEAD, IDLE, Reading
 from .refusal import Refusal
 from .sweep import NEVER
 
@@ -33,14 +33,6 @@ class Answering(Reading):
 
     #: Seconds in which an idle connection is still served after `shutdown()`.
     DRAIN_WINDOW: ClassVar[float] = 2.0
-
-    #: Seconds. A client that still sends when it is answered would lose the answer
-    #: to a reset, if the connection were closed at once: RFC 9112 section 9.6.
-    LINGER: ClassVar[float] = 2.0
-
-    #: Seconds without one byte taken from our buffer, after which a client that does
-    #: not read is dropped. gunicorn's `timeout` is as patient by default.
-    WRITE_STALL: ClassVar[float] = 30.0
 
     __slots__ = (
         "_unsent",
@@ -117,7 +109,8 @@ class Answering(Reading):
     def answered(self, cycle: Cycle) -> None:
         """Go on after a complete response."""
         self.server_state.total_requests += 1
-        if self.service.record is not None:
+        service = self.service
+        if service.record is not None:
             self._report(cycle)
         self.cycle = None
         if not cycle.keep_alive:
@@ -125,7 +118,9 @@ class Answering(Reading):
         elif self.queue:
             self.serve(self.queue.popleft())
         else:
-            self._await_request()
+            self.deadline = service.sweep.turn + service.keepalive_turns
+            if self.phase is not IDLE or self._paused or self.draining:
+                self._await_request()
 
     def abandon(self, cycle: Cycle, refusal: Refusal) -> None:
         """End a response that the app will not: say why, or cut it off."""
@@ -222,11 +217,9 @@ class Answering(Reading):
         self.loop.call_later(self.DRAIN_WINDOW, self._close_window)
 
     def _await_request(self) -> None:
-        service = self.service
-        if self._paused:
-            self.resume_reading()
-        turns = service.header_turns if self.phase is HEAD else service.keepalive_turns
-        self.deadline = service.sweep.turn + turns
+        self.resume_reading()
+        if self.phase is HEAD:
+            self.deadline = self.service.sweep.turn + self.service.header_turns
         if self.draining:
             self.open_window()
 
@@ -238,17 +231,14 @@ class Answering(Reading):
             self.resume_reading()
             if self.transport.can_write_eof():
                 self.transport.write_eof()
-            self._expire_in(self.LINGER)
+            self.deadline = self.service.sweep.turn + self.service.linger_turns
         else:
             self._close()
 
     def _close(self) -> None:
         self.transport.close()
         self._unsent = 0
-        self._expire_in(self.WRITE_STALL)
-
-    def _expire_in(self, seconds: float) -> None:
-        self.deadline = self.service.sweep.turn + self.service.sweep.turns(seconds)
+        self.deadline = self.service.sweep.turn + self.service.stall_turns
 
     def _close_window(self) -> None:
         """End an idle connection, once the loop has read what came meanwhile."""
@@ -298,7 +288,7 @@ class Answering(Reading):
 
     def _expire_idle(self) -> None:
         if self.transport.get_write_buffer_size():
-            self._expire_in(self.WRITE_STALL)
+            self.deadline = self.service.sweep.turn + self.service.stall_turns
         else:
             self._close()
 
@@ -306,6 +296,6 @@ class Answering(Reading):
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent != self._unsent:
             self._unsent = unsent
-            self._expire_in(self.WRITE_STALL)
+            self.deadline = self.service.sweep.turn + self.service.stall_turns
         else:
             self.transport.abort()

@@ -127,7 +127,7 @@ class Cycle:
         self.wake()
 
     def flush(self) -> None:
-        """Write a head whose body is late: streams are heard from at once."""
+        """Write a head whose body is late."""
         if self.head and not self.lost:
             head, self.head = self.head, b""
             self.connection.transport.write(head)
@@ -218,7 +218,9 @@ class Cycle:
             scope["http_version"] != "1.0",
             self.keep_alive,
         )
-        service.loop.call_soon(self.flush)
+        if not service.held:
+            service.loop.call_soon(service.flush)
+        service.held.append(self)
 
     def _body(self, message: Message) -> None:
         if message["type"] != "http.response.body":

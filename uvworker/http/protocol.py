@@ -208,36 +208,25 @@ class HTTPProtocol(Answering):
         sock: socket.socket | None = transport.get_extra_info("socket")
         unix = sock is not None and sock.family == socket.AF_UNIX
         self.announced = self.client is not None
-        if self.client is None and not unix:
-            self.client = _address(transport, sock, "peername")
-        if self.server is None:
-            self.server = (
-                (str(sock.getsockname()), None)
-                if unix and sock is not None
-                else _address(transport, sock, "sockname")
-            )
+        if not self.announced and not unix:
+            self.client = _peer(sock)
+        if self.server is None and sock is not None:
+            name = sock.getsockname()
+            self.server = (name, None) if unix else name[:2]
         # A client that is gone already has no address, and no trust either.
         known = unix or self.client is not None
-        forwarding, tls = self.service.forwarding, self.service.tls
-        self.trusted = (
-            forwarding is not None and known and forwarding.trusts(self.client)
-        )
+        service = self.service
+        self.trusted = known and service.trusts(self.client and self.client[0])
         self.scheme = "http"
         if transport.get_extra_info("sslcontext"):
             self.scheme = "https"
-            if tls is not None:
-                self.extensions = {"tls": tls(transport.get_extra_info("ssl_object"))}
+            if service.tls is not None:
+                ssl_object = transport.get_extra_info("ssl_object")
+                self.extensions = {"tls": service.tls(ssl_object)}
 
 
-def _address(
-    transport: asyncio.Transport, sock: socket.socket | None, name: str
-) -> Address | None:
-    """Return host and port of one end, None where there is no such thing."""
+def _peer(sock: socket.socket | None) -> Address | None:
     try:
-        address = getattr(sock, f"get{name}")() if sock else None
+        return None if sock is None else sock.getpeername()[:2]
     except OSError:
         return None
-    address = address or transport.get_extra_info(name)
-    if isinstance(address, (tuple, list)) and len(address) > 1:
-        return str(address[0]), int(address[1])
-    return None
