@@ -35,11 +35,11 @@ class Sweep:
     ten seconds has not let its clients speak for ten seconds either.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, period: float = PERIOD) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.turn = 0
         self.connections: set[Watched] = set()
         self._loop = loop
-        self._period = period
+        self._period = PERIOD
         self._timer: asyncio.TimerHandle | None = None
 
     def turns(self, seconds: float | None) -> int:
@@ -64,6 +64,11 @@ class Sweep:
         if not self.connections:
             return
         self._timer = self._loop.call_later(self._period, self._look)
+        # After a blocked loop, requests may be waiting in the sockets: libuv runs its
+        # timers before it reads. One more turn of the loop, and they are here.
+        self._loop.call_later(0, self._expire, turn)
+
+    def _expire(self, turn: int) -> None:
         for connection in [
             connection
             for connection in self.connections
