@@ -57,7 +57,7 @@ async def show(scope, receive, send) -> None:
     await answer(send, json.dumps(plain).encode())
 
 
-async def never(_scope, receive, _send) -> None:
+async def never(_scope, _receive, _send) -> None:
     """Wait for ever."""
     await asyncio.Event().wait()
 

@@ -24,7 +24,8 @@ def scope_of(service, request: bytes) -> dict:
 def test_the_scope_is_what_asgi_says(serve, loop):
     service = serve(apps.show, config={"loop": loop})
     scope = scope_of(
-        service, b"GET /a%20b/%C3%A9?x=%20&y HTTP/1.1\r\nHost: h\r\nX-Name:  v \t\r\n\r\n"
+        service,
+        b"GET /a%20b/%C3%A9?x=%20&y HTTP/1.1\r\nHost: h\r\nX-Name:  v \t\r\n\r\n",
     )
     assert scope.pop("client")[0] == "127.0.0.1"
     assert scope == {

@@ -157,9 +157,13 @@ def test_a_header_that_would_not_arrive_as_meant_is_refused(serve, header, caplo
 def test_values_may_have_tabs_spaces_and_other_tongues(serve):
     value = "<\t µ>".encode()
     app = apps.sending(apps.start(200, (b"X", value)), apps.body(b""))
-    assert b"\r\nx: " + value + b"\r\n" in serve(app).connect().send(
-        GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n")
-    ).rest()
+    assert (
+        b"\r\nx: " + value + b"\r\n"
+        in serve(app)
+        .connect()
+        .send(GET.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"))
+        .rest()
+    )
 
 
 def test_headers_may_come_from_an_iterator(serve):
@@ -258,7 +262,9 @@ async def _forgets(_scope, _receive, _send):
         (apps.sending({"type": "http.response.start"}), 500),
     ],
 )
-def test_an_app_that_fails_before_its_response_is_answered_for(serve, loop, app, status):
+def test_an_app_that_fails_before_its_response_is_answered_for(
+    serve, loop, app, status
+):
     service = serve(app, config={"loop": loop})
     answer = service.ask(GET)
     assert (answer.status, answer.closing) == (status, True)

@@ -42,27 +42,27 @@ class Retirement:
         self._drain = drain
         self._patient = patient
         self._log = log
-        self._handover: HandOver | None = None
+        self._handover = HandOver(slot.age)
+        self._weighing = False
 
     def told(self) -> None:
         """Take a SIGTERM: drain, but not before those who take over serve."""
-        first = self._handover is None
-        self._handover = self._handover or HandOver(self._slot.age)
         self._slot.told = True
-        self._handover.told(self._others())
-        if first and self._patient:
+        if self._weighing:
+            return
+        self._weighing = True
+        if self._patient:
             self._weigh_later()
-        elif first:
+        else:
             self._weigh()
 
     def _weigh(self) -> None:
-        assert self._handover is not None
         verdict = self._handover.verdict(self._others())
         if verdict is Verdict.DRAIN:
             self.leave()
         elif verdict is Verdict.TAKE_BACK:
             self._log.warning("The new workers cannot boot; serving on.")
-            self._slot.told, self._handover = False, None
+            self._slot.told = self._weighing = False
         else:
             self._weigh_later()
 
