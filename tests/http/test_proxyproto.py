@@ -375,9 +375,13 @@ class Announcer(asyncio.Protocol):
 
     def __init__(self, header):
         self.header = header
+        self.closed = asyncio.get_running_loop().create_future()
 
     def connection_made(self, transport):
         self.transport = transport
+
+    def connection_lost(self, _error):
+        self.closed.set_result(None)
 
     def data_received(self, _data):
         body = json.dumps([self.header.source, self.header.destination]).encode()
@@ -391,7 +395,16 @@ async def serve_one(listener, context=None):
     loop = asyncio.get_running_loop()
     accepted, peer = await loop.sock_accept(listener)
     header = await everyone().receive(loop, accepted, peer[:2] or None)
-    await loop.connect_accepted_socket(lambda: Announcer(header), accepted, ssl=context)
+    announcer = Announcer(header)
+    await loop.connect_accepted_socket(lambda: announcer, accepted, ssl=context)
+    await announcer.closed
+
+
+async def close(writer):
+    """Close a client's end; how the other end took it is not the question."""
+    writer.close()
+    with contextlib.suppress(OSError):
+        await writer.wait_closed()
 
 
 def answer(data):
@@ -425,7 +438,7 @@ def test_header_comes_in_clear_before_tls(run, listener, raw):
         )
         writer.write(REQUEST)
         data = await reader.read()
-        writer.close()
+        await close(writer)
         await served
         return answer(data)
 
@@ -488,7 +501,7 @@ async def through(listener, address):
     name = writer.get_extra_info("sockname")
     writer.write(REQUEST)
     data = await reader.read()
-    writer.close()
+    await close(writer)
     await served
     return answer(data), name
 

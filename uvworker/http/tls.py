@@ -139,6 +139,10 @@ class Certificates:
             return None
         return self._server_cert
 
+    def describe(self, connection: ssl.SSLObject) -> dict[str, Any]:
+        """Return what `describe` does, with the certificate that the client saw."""
+        return describe(connection, self.server_cert(connection.context))
+
     def _load(self) -> tuple[ssl.SSLContext, str | None]:
         try:
             context = self._factory()
