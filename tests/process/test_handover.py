@@ -407,6 +407,33 @@ def test_a_release_of_which_one_worker_cannot_boot_keeps_one_old():
     assert [worker.age for worker in model.serving()] == [4, 5, 6, 7]
 
 
+def test_a_lost_place_stays_vacant_until_its_taker_notices():
+    model = service(4)
+    model.reload(4)
+    deliver_all(model)
+    oldest, youngest = model.workers[1], model.workers[4]
+    verdicts(model)
+    model.workers[8].set(alive=False)
+    for _ in range(3):  # and is told again meanwhile
+        model.deliver(oldest)
+        assert model.look(oldest) is Verdict.GO_ON
+    assert model.look(youngest) is Verdict.TAKE_BACK
+    assert model.look(oldest) is Verdict.GO_ON
+
+
+def test_a_worker_that_took_its_sigterm_back_can_still_be_scaled_down():
+    model = service(2)
+    model.reload(2)
+    deliver_all(model)
+    verdicts(model)
+    model.workers[4].set(alive=False)
+    model.settle(boots=True)
+    assert [worker.age for worker in model.serving()] == [2, 3]
+    model.wanted = 1
+    model.settle(boots=True)
+    assert [worker.age for worker in model.serving()] == [3]
+
+
 def test_a_stop_amid_a_hand_over_ends_everybody():
     model = service(4)
     model.reload(4)
