@@ -43,16 +43,17 @@ def lent(log: Any) -> Iterator[None]:
 
     Runs in the worker, after the fork. A ``uvicorn`` or ``uvicorn.error`` logger with
     handlers of its own was configured by the user (``logconfig``, ``logconfig_dict``,
-    ``logconfig_json``) and is left as it is.
+    ``logconfig_json``) and is left as it is; so is a level.
     """
-    logger = logging.getLogger(UVICORN_ERROR)
-    if logger.handlers or logging.getLogger("uvicorn").handlers:
+    logger, family = logging.getLogger(UVICORN_ERROR), logging.getLogger("uvicorn")
+    if logger.handlers or family.handlers:
         yield
         return
     before = logger.level, logger.propagate, logger.disabled
     handler = _Lent(log)
     logger.addHandler(handler)
-    logger.setLevel(getattr(log, "loglevel", logging.INFO))
+    if not (logger.level or family.level):
+        logger.setLevel(getattr(log, "loglevel", logging.INFO))
     # Not disabled: a logconfig that disables existing loggers meant others.
     logger.propagate, logger.disabled = False, False
     try:
