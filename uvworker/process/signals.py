@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import os
 import signal
+import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import TypeAlias
@@ -42,6 +45,7 @@ def install_boot_handlers(
     CHLD goes back to its default, so that the app's subprocesses get their own return
     codes.
     """
+    _release_forks()
     intents = {
         **dict.fromkeys(DRAIN, leave),
         **dict.fromkeys(QUIT, interrupt),
@@ -53,6 +57,39 @@ def install_boot_handlers(
     for signum in NOT_OURS:
         signal.signal(signum, _pass)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+
+# What a worker handles itself, and a process that the app forks must not.
+_HANDLED = (*DRAIN, *QUIT, *REOPEN, *NOT_OURS, signal.SIGABRT)
+_masks = threading.local()
+
+
+@functools.cache  # once in each worker
+def _release_forks() -> None:
+    """Give a process that the app forks (``multiprocessing``) Python's own handlers.
+
+    Those of a loop write to the descriptor that wakes it, which a fork shares: a TERM
+    to the child would be taken by the worker for its own. Signals wait until then.
+    """
+    os.register_at_fork(
+        before=_block, after_in_parent=_unblock, after_in_child=_restore_defaults
+    )
+
+
+def _block() -> None:
+    _masks.before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+
+
+def _unblock() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
+
+
+def _restore_defaults() -> None:
+    signal.set_wakeup_fd(-1)
+    for signum in _HANDLED:
+        signal.signal(signum, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    _unblock()
 
 
 def _handler(intent: Intent) -> Callable[[int, FrameType | None], None]:
