@@ -109,6 +109,7 @@ class Server(uvicorn.Server):
         self._on_stop = on_stop
         self._told = asyncio.Event()
         self._take_backlog = False
+        self._left = False
         self._deadlines: Deadlines | None = None
         self._acceptor: Acceptor
         self._listeners: list[socket.socket] = []
@@ -138,6 +139,8 @@ class Server(uvicorn.Server):
         self._deadlines = deadlines
         self._told.set()
         self._on_stop(deadlines)
+        if self.started and deadlines.accept <= self._now():
+            self._take_leave()
 
     # Its life
 
@@ -158,7 +161,7 @@ class Server(uvicorn.Server):
                 self._listen(sockets or [], acceptor)
                 await self._told.wait()
                 await self._until(lambda: False, lambda at: at.accept)
-                self._on_stage(Stage.DRAINING)
+                self._take_leave()
                 await self._drain()
             self._on_stage(Stage.LEAVING)
             await self._stop_app()
@@ -204,7 +207,16 @@ class Server(uvicorn.Server):
             await self.on_tick(0)  # uvicorn's: the `date` and `server` headers
             await asyncio.sleep(TICK)
 
-    async def _drain(self) -> None:
+    def _take_leave(self) -> None:
+        """Accept no more, and tell every connection; on the second call nothing.
+
+        Within the request that reaches ``max_requests``, so that its own response is
+        the last one of its connection.
+        """
+        if self._left:
+            return
+        self._left = True
+        self._on_stage(Stage.DRAINING)
         self._acceptor.pause()
         if self._take_backlog:
             self._acceptor.drain_backlog()
@@ -212,6 +224,8 @@ class Server(uvicorn.Server):
         for listener in self._listeners:
             listener.close()
         self._tell_all("shutdown")
+
+    async def _drain(self) -> None:
         if not await self._until(self._idle, lambda at: at.notice):
             self._tell_all("disconnect")
         if not await self._until(self._idle, lambda at: at.requests):
