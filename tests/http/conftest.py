@@ -45,6 +45,12 @@ class Client:
         self.sock.sendall(data)
         return self
 
+    def flood(self) -> None:
+        """Send until that fails; `flooded` bytes went out."""
+        self.flooded = 0
+        while True:
+            self.flooded += self.sock.send(b"a" * 65536)
+
     def answer(self, method: str = "GET") -> Answer:
         return Answer(self.response(method))
 

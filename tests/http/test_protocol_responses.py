@@ -67,17 +67,15 @@ def test_a_1_0_client_gets_no_chunks(serve, loop):
     assert b"connection: close" in head
 
 
-def test_half_a_body_does_not_look_whole_to_a_1_0_client(serve):
+def test_half_a_body_does_not_look_whole_to_a_1_0_client(serve, loop):
     async def app(_scope, _receive, send):
         await send(apps.start())
         await send(apps.body(b"half", more=True))
-        await asyncio.sleep(0.05)
         raise ValueError
 
-    client = serve(app).connect().send(GET_10)
+    client = serve(app, config={"loop": loop}).connect().send(GET_10)
     with pytest.raises(ConnectionResetError):
-        while client.sock.recv(65536):
-            pass
+        list(iter(lambda: client.sock.recv(65536), b""))
 
 
 @pytest.mark.parametrize(
@@ -123,7 +121,7 @@ def test_a_head_response_carries_the_length_it_would_have(serve, request_):
             [(b"Transfer-Encoding", b"Chunked"), (b"Content-Length", b"9")],
             {"transfer-encoding": "chunked"},
         ),
-        ([(b"Transfer-Encoding", b"gzip")], {"transfer-encoding": "gzip, chunked"}),
+        ([(b"Transfer-Encoding", b"chunked")] * 2, {"transfer-encoding": "chunked"}),
     ],
 )
 def test_a_response_is_framed_once_whatever_the_app_says(serve, headers, framing):

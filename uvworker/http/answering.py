@@ -8,6 +8,8 @@ refusals too. A close that we choose is announced in the response before it.
 from __future__ import annotations
 
 import asyncio
+import socket
+import struct
 from collections import deque
 from typing import TYPE_CHECKING, ClassVar
 
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
 # bounds what a single read can hold: 256 KB of tiny requests would be 14,000 tasks.
 # The last one that fits announces the close; RFC 9112 section 9.3.2 provides for it.
 PIPELINED = 128
+
+NO_LINGER = struct.pack("ii", 1, 0)  # socket(7): close() sends a reset
 
 
 class Answering(Reading):
@@ -131,9 +135,9 @@ class Answering(Reading):
         cycle.disconnect(lost=True)
         self._report(cycle)
         self.cycle = None
-        self.phase = DEAF
+        self.stop_listening()
         if cycle.length is None and not cycle.chunked:
-            self.transport.abort()  # an orderly end would make half a body whole
+            self._reset()
         else:
             self._close()
 
@@ -143,7 +147,7 @@ class Answering(Reading):
         cycle = (
             self.incoming if self.phase is BODY else Cycle(self, self.describe(), False)
         )
-        self.phase = DEAF
+        self.stop_listening()
         if cycle is None or cycle.complete:
             self._leave()
         elif cycle is self.cycle:
@@ -227,13 +231,19 @@ class Answering(Reading):
         """Close, but not in the face of a client that may still be sending."""
         self.queue = None
         if self.phase is BODY or self.phase is DEAF:
-            self.phase = DEAF
+            self.stop_listening()
             self.resume_reading()
             if self.transport.can_write_eof():
                 self.transport.write_eof()
             self.deadline = self.service.sweep.turn + self.service.linger_turns
         else:
             self._close()
+
+    def _reset(self) -> None:
+        """Break the connection: an orderly end would make half a body look whole."""
+        sock = self.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, NO_LINGER)
+        self.transport.abort()
 
     def _close(self) -> None:
         self.transport.close()
@@ -268,7 +278,7 @@ class Answering(Reading):
     def expire(self) -> None:
         """Act on a deadline that has passed."""
         if self.transport.is_closing():
-            self._abort_if_stuck()
+            self._expire_idle()
         elif self.cycle is not None:
             self._expire_request()
         elif self.phase in (FRESH, HEAD) and not self.draining:
@@ -287,15 +297,12 @@ class Answering(Reading):
         self.give_up(Refusal(504, "the app took longer than request_timeout"))
 
     def _expire_idle(self) -> None:
-        if self.transport.get_write_buffer_size():
-            self.deadline = self.service.sweep.turn + self.service.stall_turns
-        else:
-            self._close()
-
-    def _abort_if_stuck(self) -> None:
+        """Close, or wait for a slow reader, or break with one that has stopped."""
         unsent = self.transport.get_write_buffer_size()
         if unsent and unsent != self._unsent:
             self._unsent = unsent
             self.deadline = self.service.sweep.turn + self.service.stall_turns
-        else:
+        elif unsent or self.transport.is_closing():
             self.transport.abort()
+        else:
+            self._close()

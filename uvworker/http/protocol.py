@@ -111,7 +111,7 @@ class HTTPProtocol(Answering):
         """Look no more after the connection: it is lost, or another protocol's."""
         self.server_state.connections.discard(self)
         self.service.sweep.forget(self)
-        self.close_parser()
+        self.stop_listening()
 
     # -- the server
 

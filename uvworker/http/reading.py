@@ -60,6 +60,16 @@ class Enough(Exception):  # noqa: N818 - no error: it only stops the parser
     """No further request of this connection will be read."""
 
 
+class Nobody:
+    """Stands where the parser stood."""
+
+    def feed_data(self, data: bytes) -> None:
+        """Drop it."""
+
+
+NOBODY = Nobody()
+
+
 class Reading(asyncio.Protocol):
     """A connection as far as its requests are read; the callbacks are httptools'."""
 
@@ -126,10 +136,13 @@ class Reading(asyncio.Protocol):
                 lenient_version=limits.permit_unconventional_http_version,
             )
 
-    def close_parser(self) -> None:
-        """Break the circle of references that a parser and its callbacks are."""
-        self._parser = None
+    def stop_listening(self) -> None:
+        """Drop whatever comes from now on, the rest of what is half read too.
+
+        This also breaks the circle of references that a parser and its callbacks are.
+        """
         self.phase = DEAF
+        self._parser = NOBODY
 
     def at_method(self) -> bool:
         """Tell whether the next byte belongs to a method."""
@@ -156,6 +169,7 @@ class Reading(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self.upgrade(data[upgrade.args[0] :])
+            return
         except httptools.HttpParserError as error:
             self._stop(error)
         if self.phase is not IDLE:
