@@ -171,7 +171,7 @@ class Answering(Reading):
     def _answer(self, cycle: Cycle, refusal: Refusal) -> None:
         """Answer in the app's stead, and leave."""
         cycle.status, cycle.headers = refusal.status, refusal.headers
-        head_only = cycle.scope["method"] == "HEAD"
+        head_only = cycle.head_only
         cycle.sent = 0 if head_only else len(refusal.body)
         self.transport.write(
             refusal.render(self.service.default_lines(), head_only=head_only)

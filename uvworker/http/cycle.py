@@ -58,7 +58,9 @@ class Cycle:
     whole = False  # the app has been given the last of the body
     continued = False  # the app has asked for the body, and the client was told
 
-    # The client
+    # The client, as it asked: apps may rewrite the scope
+    head_only = False  # HEAD: no body, whatever the app sends
+    chunks_understood = True  # HTTP/1.1
     gone = False  # receive() says http.disconnect
     lost = False  # nothing can be sent any more
 
@@ -186,7 +188,7 @@ class Cycle:
         """Tell whether the client may be holding its body back: RFC 9110 10.1.1."""
         return (
             not (self.continued or self.received)
-            and self.scope["http_version"] != "1.0"
+            and self.chunks_understood
             and any(
                 name == b"expect" and value.lower() == b"100-continue"
                 for name, value in self.scope["headers"]
@@ -203,7 +205,7 @@ class Cycle:
             )
         # First of all: a response that began wrong is cut, like one that went wrong.
         self.status = status = message["status"]
-        connection, scope = self.connection, self.scope
+        connection = self.connection
         service = connection.service
         headers = message.get("headers", ())
         if service.record is not None:
@@ -214,8 +216,8 @@ class Cycle:
             status,
             headers,
             service.default_lines(),
-            scope["method"] == "HEAD",
-            scope["http_version"] != "1.0",
+            self.head_only,
+            self.chunks_understood,
             self.keep_alive,
         )
         if not service.held:
@@ -240,7 +242,14 @@ class Cycle:
             self.length -= size
         else:
             body = self._excess()
-        self._write(body)
+        head = self.head
+        if head and size <= ONE_WRITE:
+            self.head = b""
+            self.connection.transport.write(head + body)
+        else:
+            self.flush()
+            if body:
+                self.connection.transport.write(body)
         if not more_body:
             if self.length:
                 raise RuntimeError("Response content shorter than Content-Length")
@@ -250,20 +259,9 @@ class Cycle:
             self.connection.answered(self)
 
     def _excess(self) -> bytes:
-        if self.scope["method"] == "HEAD":
+        if self.head_only:
             return b""
         raise RuntimeError("Response content longer than Content-Length")
-
-    def _write(self, body: bytes) -> None:
-        head = self.head
-        if head:
-            self.head = b""
-            if len(body) > ONE_WRITE:
-                self.connection.transport.write(head)
-            else:
-                body = head + body
-        if body:
-            self.connection.transport.write(body)
 
     # -- how it ends
 

@@ -163,10 +163,12 @@ class HTTPProtocol(Answering):
             scope["extensions"] = self.extensions.copy()
         if self.trusted:
             self.forward(scope)
-        # HTTP/1.0 as in uvicorn: a single request, whatever the client hopes for.
-        if version == "1.0" or not service.keepalive:
-            keep_alive = False
-        cycle = Cycle(self, scope, keep_alive)
+        cycle = Cycle(self, scope, keep_alive and service.keepalive > 0)
+        if method == "HEAD":
+            cycle.head_only = True
+        if version == "1.0":
+            # As in uvicorn: a single request, whatever the client hopes for.
+            cycle.keep_alive = cycle.chunks_understood = False
         if service.limit_concurrency is not None and service.full():
             cycle.refusal = Refusal(503, "limit_concurrency is reached", RETRY_AFTER)
         if service.record is not None:

@@ -6,6 +6,8 @@ from urllib.parse import unquote
 
 import httptools
 
+SLASH = ord("/")
+
 
 def read(target: bytes) -> tuple[str, bytes, bytes]:
     """Return the scope's `path`, and the path and the query as they came.
@@ -18,7 +20,7 @@ def read(target: bytes) -> tuple[str, bytes, bytes]:
         UnicodeDecodeError: not ASCII, which no request target may be.
 
     """
-    if target.startswith(b"/") and b"#" not in target:
+    if target[0] == SLASH and b"#" not in target:
         raw_path, _, query = target.partition(b"?")
     else:
         url = httptools.parse_url(target)
