@@ -113,6 +113,7 @@ class Server(uvicorn.Server):
         self._deadlines: Deadlines | None = None
         self._acceptor: Acceptor
         self._listeners: list[socket.socket] = []
+        self._taking_leave: set[Any] = set()  # connections told that it is the end
 
     # How it is told
 
@@ -223,13 +224,25 @@ class Server(uvicorn.Server):
         self._acceptor.close()
         for listener in self._listeners:
             listener.close()
-        self._tell_all("shutdown")
+        self._dismissed()
 
     async def _drain(self) -> None:
-        if not await self._until(self._idle, lambda at: at.notice):
+        if not await self._until(self._dismissed, lambda at: at.notice):
             self._tell_all("disconnect")
         if not await self._until(self._idle, lambda at: at.requests):
             await self._cut()
+
+    def _dismissed(self) -> bool:
+        """Tell whoever has not been told; whether nothing is left to wait for.
+
+        At every look, because connections go on appearing: those that were accepted
+        and not yet open, and WebSockets that were asked for on an open one.
+        """
+        for connection in self.server_state.connections - self._taking_leave:
+            if not _in_handshake(connection):
+                self._taking_leave.add(connection)
+                connection.shutdown()
+        return self._idle()
 
     async def _cut(self) -> None:
         tasks = self.server_state.tasks
@@ -293,6 +306,17 @@ class Server(uvicorn.Server):
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _in_handshake(connection: Any) -> bool:
+    """Whether it is a WebSocket that the app has not accepted yet.
+
+    uvicorn answers 500 to one that is told then; accepted, it is closed with 1012.
+    """
+    shaken = getattr(connection, "handshake_completed_event", None)  # websockets'
+    if shaken is not None:
+        return not shaken.is_set()
+    return not getattr(connection, "handshake_complete", True)
 
 
 async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
