@@ -8,7 +8,6 @@ log, the TLS context. Nothing here runs per request.
 from __future__ import annotations
 
 import inspect
-import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,7 @@ from .http.gunicornshape import Hooked
 from .http.limits import Limits
 from .http.peers import TrustedPeers
 from .http.proxyproto import ProxyProtocol
-from .http.tls import Certificates, describe
+from .http.tls import Certificates
 
 if TYPE_CHECKING:
     from .http.protocol import HTTPProtocol
@@ -158,15 +157,11 @@ def _protocol(
     # Here, because a worker with h11 is for who cannot install httptools.
     from .http.protocol import HTTPProtocol  # noqa: PLC0415
 
-    def tls(connection: ssl.SSLObject) -> dict[str, Any]:
-        assert certificates is not None
-        return describe(connection, certificates.server_cert(connection.context))
-
     return HTTPProtocol.configured(
         limits=_limits(settings, options),
         record=record,
         forwarding=_forwarding(settings, options),
-        tls=tls if certificates else None,
+        tls=certificates.describe if certificates else None,
     )
 
 

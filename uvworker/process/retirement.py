@@ -15,6 +15,7 @@ from .recycling import Recycling
 from .scoreboard import Scoreboard, Slot, State, WorkerView
 
 WEIGH = 0.1  # seconds between two looks at the siblings that shall take over
+SETTLE = 0.05  # seconds from wanting to be recycled to deciding whose turn it is
 
 
 class Retirement:
@@ -48,15 +49,15 @@ class Retirement:
     def told(self) -> None:
         """Take a SIGTERM: drain, but not before those who take over serve."""
         self._slot.told = True
-        if self._weighing:
-            return
-        self._weighing = True
-        if self._patient:
-            self._weigh_later()
-        else:
-            self._weigh()
+        if self._slot.state is State.BOOTING:
+            self.leave()
+        elif self._slot.state is State.SERVING and not self._weighing:
+            self._weighing = True
+            self._weigh_later() if self._patient else self._weigh()
 
     def _weigh(self) -> None:
+        if self._slot.state is not State.SERVING:
+            return  # recycled meanwhile
         verdict = self._handover.verdict(self._others())
         if verdict is Verdict.DRAIN:
             self.leave()
@@ -74,9 +75,16 @@ class Retirement:
         reason = self._recycling.reached()
         if reason is None or self._slot.state is not State.SERVING:
             return
+        others = self._others()
+        if not self._slot.due and others:
+            # Siblings that reach a limit in the same instant must see each other's
+            # wish before they decide.
+            self._slot.due = True
+            asyncio.get_running_loop().call_later(SETTLE, self.check)
+            return
         self._slot.due = True
         me = next(w for w in self._board.workers() if w.id == self._slot.id)
-        if may_recycle(me, self._others(), hard=reason.hard):
+        if may_recycle(me, others, hard=reason.hard):
             self._slot.state = State.DRAINING  # at once, for siblings that are due too
             self._log.info("Recycling worker %d: %s.", self._slot.id, reason.text)
             self.leave()

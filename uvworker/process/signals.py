@@ -18,16 +18,21 @@ from typing import TypeAlias
 
 Intent: TypeAlias = Callable[[], object]
 
-# What a worker is told with. HUP is here because a terminal that hangs up sends it to
-# the whole process group: the arbiter reloads, and a worker must not cut its requests.
-DRAIN = (signal.SIGTERM, signal.SIGHUP)
+DRAIN = (signal.SIGTERM,)
 QUIT = (signal.SIGINT, signal.SIGQUIT)
 REOPEN = (signal.SIGUSR1,)
 
 # The arbiter's own. `pkill -USR2 gunicorn` or a resized terminal reaches workers too,
-# and the kernel's default for some of these is to kill or to stop the process. A
+# and the kernel's default for most of these is to kill or to stop the process; of a
+# terminal that hangs up, workers hear before the arbiter has forked the next ones. A
 # function rather than SIG_IGN, which the app's subprocesses would inherit.
-NOT_OURS = (signal.SIGUSR2, signal.SIGWINCH, signal.SIGTTIN, signal.SIGTTOU)
+NOT_OURS = (
+    signal.SIGHUP,
+    signal.SIGUSR2,
+    signal.SIGWINCH,
+    signal.SIGTTIN,
+    signal.SIGTTOU,
+)
 
 
 def _pass(_signum: int, _frame: FrameType | None) -> None:
