@@ -6,6 +6,7 @@ every way out of a worker ends in exactly one of these.
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 from typing import NoReturn
@@ -16,6 +17,11 @@ BOOT_FAILED = 3  # Arbiter.WORKER_BOOT_ERROR: the arbiter halts the whole servic
 APP_NOT_LOADED = 4  # Arbiter.APP_LOAD_ERROR: the same, with another reason
 
 INSIST = 2.0  # seconds for hooks, `atexit` and threads, once a worker ends by itself
+
+# Registered first and so run last: from here on the interpreter only frees memory. On
+# a busy machine that takes longer than `INSIST`, and as it has restored the default
+# handlers, the alarm would kill the process and the exit code be lost.
+atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
 
 class HaltToken:
