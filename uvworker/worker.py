@@ -25,6 +25,7 @@ from .config import settings
 from .config.names import unknown_names
 from .config.options import Options
 from .config.report import Refused, Report, report
+from .config.requirements import unmet
 from .config.sources import OptionError, resolve, unapplied
 from .http import tls
 from .http.accesslog import LoggerKind
@@ -100,6 +101,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             _report(cfg, options).enforce()
         except (OptionError, Refused) as error:
             raise RuntimeError(str(error)) from error
+        told = settings.translate(cfg, options)
+        if lacking := " ".join(unmet(cfg, told, options)):
+            raise RuntimeError(lacking)
         cls._warn(cfg, options, log)
 
     @classmethod
