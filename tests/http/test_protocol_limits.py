@@ -373,6 +373,7 @@ def test_refused_requests_are_recorded(serve):
     )
     assert records[2].scope["method"] == ""
     assert all(record.peer[0] == "127.0.0.1" for record in records)
+    assert all(0 <= record.duration < 10 for record in records)
 
 
 def test_a_record_tells_what_was_sent(serve):

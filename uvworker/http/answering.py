@@ -53,7 +53,7 @@ class Answering(Reading):
     )
 
     def __init__(self, service: Service, server_state: ServerState) -> None:
-        super().__init__()
+        super().__init__(service.limits)
         self.service = service
         self.server_state = server_state
         self.loop = service.loop
@@ -144,9 +144,7 @@ class Answering(Reading):
     def refuse(self, refusal: Refusal) -> None:
         """Answer a fault in its turn, and read no more."""
         self.service.complaints.tell(self.service.sweep.turn, refusal, self.client)
-        cycle = (
-            self.incoming if self.phase is BODY else Cycle(self, self.describe(), False)
-        )
+        cycle = self.incoming if self.phase is BODY else self._unborn()
         self.stop_listening()
         if cycle is None or cycle.complete:
             self._leave()
@@ -156,6 +154,14 @@ class Answering(Reading):
             cycle.refusal = refusal
             if not self.queue or self.queue[-1] is not cycle:
                 self.serve(cycle)
+
+    def _unborn(self) -> Cycle:
+        """Make a cycle for a request whose head never ended."""
+        scope = self.describe()
+        cycle = Cycle(self, scope, False)
+        cycle.head_only = scope["method"] == "HEAD"
+        cycle.target, cycle.started = self.url, self.loop.time()
+        return cycle
 
     def _interrupt(self, cycle: Cycle, refusal: Refusal) -> None:
         """Refuse a request whose app runs already."""

@@ -66,7 +66,6 @@ class HTTPProtocol(Answering):
             "__doc__": cls.__doc__,
             "_service": None,
             "policy": policy,
-            "limits": policy.limits,
         }
         return type(
             cls.__name__, (Casefolding, cls) if casefold else (cls,), attributes

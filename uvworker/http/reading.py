@@ -19,15 +19,16 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 import httptools
 
-from .limits import UNLIMITED, Limits
+from .limits import UNLIMITED
 from .refusal import Refusal, malformed
 
 if TYPE_CHECKING:
     from .cycle import Cycle
+    from .limits import Limits
     from .responsehead import Header
 
 logger = logging.getLogger("uvicorn.error")
@@ -73,8 +74,6 @@ NOBODY = Nobody()
 class Reading(asyncio.Protocol):
     """A connection as far as its requests are read; the callbacks are httptools'."""
 
-    limits: ClassVar[Limits] = Limits()
-
     transport: asyncio.Transport
     url: bytes
     headers: list[Header]
@@ -87,12 +86,14 @@ class Reading(asyncio.Protocol):
         "_silent",
         "headers",
         "incoming",
+        "limits",
         "phase",
         "transport",
         "url",
     )
 
-    def __init__(self) -> None:
+    def __init__(self, limits: Limits) -> None:
+        self.limits = limits
         self.phase = FRESH
         self.url = b""
         self.headers = []

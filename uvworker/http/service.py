@@ -100,7 +100,7 @@ class Service:
         self.linger_turns = sweep.turns(LINGER)
         self.stall_turns = sweep.turns(WRITE_STALL)
         self.keepalive_turns = sweep.turns(self.keepalive)
-        limits = policy.limits
+        self.limits = limits = policy.limits
         self.header_turns = sweep.turns(limits.header_timeout)
         self.request_turns = sweep.turns(limits.request_timeout)
         self.body_turns = sweep.turns(limits.body_timeout)
