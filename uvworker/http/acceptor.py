@@ -177,6 +177,7 @@ class Acceptor:
                 return True
             self._starve(error)
             return False
+        connection.setblocking(False)  # on Linux, accept does not hand it on
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
         task.add_done_callback(self._opened)
