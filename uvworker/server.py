@@ -113,6 +113,7 @@ class Server(uvicorn.Server):
         self._deadlines: Deadlines | None = None
         self._acceptor: Acceptor
         self._listeners: list[socket.socket] = []
+        self._count = 0  # open connections
         self._taking_leave: set[Any] = set()  # connections told that it is the end
 
     # How it is told
@@ -192,8 +193,11 @@ class Server(uvicorn.Server):
         self._on_stage(Stage.SERVING)
 
     def _changed(self, count: int) -> None:
+        grown, self._count = count > self._count, count
         self._on_connections(count)
         self._acceptor.connection_closed()
+        if grown and self._left:  # before a byte of it is read
+            asyncio.get_running_loop().call_soon(self._dismissed)
 
     def _connection(self) -> asyncio.Protocol:
         return self.config.http_protocol_class(  # type: ignore[call-arg]
