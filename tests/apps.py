@@ -63,3 +63,36 @@ def worker_exit(server, worker):
     say("worker_exit")
 """
 )
+
+# Answers, to HTTP and to a WebSocket, with what it was told of the request.
+SCOPE = """
+import json
+
+TOLD = ("type", "http_version", "method", "scheme", "client", "server", "root_path",
+        "path", "raw_path", "query_string", "headers")
+
+def told(scope, body):
+    report = {name: scope.get(name) for name in TOLD}
+    report |= {"body": len(body), "tls": scope.get("extensions", {}).get("tls")}
+    return json.dumps(report, default=lambda value: value.decode("latin-1"))
+
+async def read(receive):
+    body, more = b"", True
+    while more:
+        message = await receive()
+        body, more = body + message["body"], message["more_body"]
+    return body
+
+async def app(scope, receive, send):
+    assert scope["type"] != "lifespan"
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        await send({"type": "websocket.send", "text": told(scope, b"")})
+        await send({"type": "websocket.close"})
+    else:
+        body = told(scope, await read(receive)).encode()
+        length = (b"content-length", str(len(body)).encode())
+        await send({"type": "http.response.start", "status": 200, "headers": [length]})
+        await send({"type": "http.response.body", "body": body})
+"""

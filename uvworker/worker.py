@@ -193,6 +193,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         )
         try:
             self._prepare()
+            self._take_group()
             super().init_process()
         except exits.Leaving:
             raise
@@ -231,6 +232,11 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         # Before gunicorn changes the user: the key is often root's alone.
         self._certificates = self._load_certificates()
 
+    def _take_group(self) -> None:
+        """Take the group; with ``initgroups``, gunicorn takes only the other ones."""
+        if self.cfg.initgroups and self.cfg.gid != os.getegid():
+            os.setgid(self.cfg.gid)
+
     def _load_certificates(self) -> tls.Certificates | None:
         told, password = self._settings, self._options.ssl_keyfile_password
         if not (self.cfg.is_ssl or settings.changed(self.cfg, "ssl_context")):
@@ -242,6 +248,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             password=password,
             cert_reqs=self.cfg.cert_reqs,
             ciphers=self.cfg.ciphers,
+            alpn_protocols=settings.alpn_protocols(told),
         )
         return tls.Certificates(lambda: self.cfg.ssl_context(self.cfg, default), files)
 
@@ -268,6 +275,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def run(self) -> None:
         """Serve until told to stop, then leave; the last call of ``init_process``."""
+        self._watch_certificates()
         with logs.lent(self.log):
             assembly = assemble(
                 Parts(self.wsgi, self, self.log, _kind(self.log)),
@@ -362,6 +370,12 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         if self.alive and heartbeat.orphaned(self.ppid):
             self.log.warning("The arbiter (pid %s) is gone; leaving.", self.ppid)
             self._retirement.leave()
+
+    def _watch_certificates(self) -> None:
+        hidden = self._certificates.watch() if self._certificates else None
+        if hidden is not None:
+            uid = os.geteuid()
+            self.log.info("uid %d may not read %s; HUP renews it.", uid, hidden)
 
     def _renew_certificates(self) -> None:
         if self._certificates is None:

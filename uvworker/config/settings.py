@@ -133,6 +133,20 @@ def _protocols(value: list[str] | bool) -> tuple[str, ...]:
     return tuple(value)
 
 
+# gunicorn's names of protocols, and ALPN's.
+ALPN = MappingProxyType({"h1": "http/1.1", "h2": "h2"})
+
+
+def alpn_protocols(settings: Settings) -> list[str]:
+    """Return what to offer in a TLS handshake, the preferred first.
+
+    Nothing where HTTP/1.1 is all there is: clients take silence for it.
+    """
+    if "h2" not in settings.http_protocols:
+        return []
+    return [ALPN[name] for name in settings.http_protocols]
+
+
 PARSERS = MappingProxyType({"auto": "auto", "fast": "httptools", "python": "h11"})
 
 # Settings whose value changes its shape on the way.

@@ -66,6 +66,11 @@ class Files:
     def _paths(self) -> list[str]:
         return [path for path in (self.certfile, self.keyfile, self.ca_certs) if path]
 
+    def hidden(self) -> str | None:
+        """Find the first file that this process may not read, as after a `setuid()`."""
+        paths = (path for path in self._paths() if not os.access(path, os.R_OK))
+        return next(paths, None)
+
     def fault(self) -> str | None:
         """Find the first file that cannot be what its setting says it is."""
         for setting, path, content, pattern in (
@@ -103,7 +108,20 @@ class Certificates:
         self._files = files
         # Before loading: a change while we load is then seen at the next beat.
         self._seen = self._tried = files.marks()
+        self._watching = True
         self.context, self._server_cert = self._load()
+
+    def watch(self) -> str | None:
+        """Call when the process has the user that it keeps.
+
+        Returns:
+            None, or the file that this user may not read, which is why `refresh` will
+            do nothing.
+
+        """
+        hidden = self._files.hidden()
+        self._watching = hidden is None
+        return hidden
 
     def refresh(self) -> bool:
         """Look at the files, and take them up if they changed. Call once a beat.
@@ -119,6 +137,8 @@ class Certificates:
                 stays; the next change is tried again.
 
         """
+        if not self._watching:
+            return False
         marks = self._files.marks()
         settled, self._seen = marks == self._seen, marks
         if not settled or marks == self._tried:
@@ -163,9 +183,10 @@ class Certificates:
         if fault:
             return fault
         text = f"{type(error).__name__}: {error}"
+        key, certificate = self._files.key, self._files.certfile
         for reason, sentence in _REASONS.items():
-            if isinstance(error, ssl.SSLError) and reason in text:
-                key, certificate = self._files.key, self._files.certfile
+            # Without a certfile, the files are the hook's, and it named them.
+            if certificate and isinstance(error, ssl.SSLError) and reason in text:
                 return sentence.format(keyfile=key, certfile=certificate)
         return f"the TLS context cannot be built: {text}"
 
