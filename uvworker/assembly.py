@@ -21,6 +21,7 @@ from .http.accesslog import AccessLog, LoggerKind
 from .http.accessrecord import Recorded, Recorder, together
 from .http.forwarded import Forwarding
 from .http.gunicornshape import Hooked
+from .http.http2 import protocol_class
 from .http.limits import Limits
 from .http.peers import TrustedPeers
 from .http.proxyproto import ProxyProtocol
@@ -86,6 +87,11 @@ def assemble(
     hooked = Hooked(parts.worker, *hooks) if any(hooks) else None
     record = together(access_log.record, hooked.record if hooked else None)
     ours = settings.http_parser in OURS
+    if not (ours or settings.http_protocols == ("h1",)):
+        raise NotServable(
+            f"HTTP/2 is not spoken beside http_parser {settings.http_parser!r}; "
+            "unset one of the two"
+        )
     config = uvicorn.Config(
         **options.for_uvicorn(PARAMETERS)
         | _uvicorn_values(settings)
@@ -105,9 +111,8 @@ def assemble(
     if hooked is not None:
         config.loaded_app = hooked.around(config.loaded_app)
     config.loaded_app = count(config.loaded_app)
-    if record is not None:
-        types = ("websocket",) if ours else ("http", "websocket")
-        config.loaded_app = Recorded(config.loaded_app, record, types)
+    if record is not None and not ours:
+        config.loaded_app = Recorded(config.loaded_app, record, ("http", "websocket"))
     return Assembly(config, access_log, _proxy_protocol(settings, ours=ours))
 
 
@@ -121,16 +126,29 @@ def _app(parts: Parts, options: Options) -> tuple[Any, str]:
                 "write `module:name()` to say so."
             )
         app = app()
+    if options.interface == "wsgi":
+        return _wsgi(app), "asgi3"
     if options.interface != "auto":
         return app, options.interface
     spoken = interface_of(app)
     if spoken == "wsgi":
         raise NotServable(
             "the app takes (environ, start_response): it is a WSGI app, and uvworker "
-            "serves ASGI. Serve it with gunicorn's own worker (-k gthread), or wrap "
-            "it: a2wsgi.WSGIMiddleware(app)."
+            "serves ASGI. Serve it with gunicorn's own worker (-k gthread), or set "
+            'the option interface = "wsgi".'
         )
     return app, spoken
+
+
+def _wsgi(app: Any) -> Any:
+    """Return an ASGI app around *app*; uvicorn's own wrapper is deprecated."""
+    try:
+        from a2wsgi import WSGIMiddleware  # noqa: PLC0415  an extra
+    except ImportError:
+        raise NotServable(
+            "interface = \"wsgi\" needs a2wsgi: pip install 'uvworker[wsgi]'"
+        ) from None
+    return WSGIMiddleware(app)
 
 
 def _uvicorn_values(settings: Settings) -> dict[str, Any]:
@@ -162,7 +180,20 @@ def _protocol(
         record=record,
         forwarding=_forwarding(settings, options),
         tls=certificates.describe if certificates else None,
+        http2=_http2(settings) if certificates else None,
     )
+
+
+def _http2(settings: Settings) -> type | None:
+    if "h2" not in settings.http_protocols:
+        return None
+    try:
+        return protocol_class()
+    except ImportError:
+        raise NotServable(
+            "HTTP/2 needs Python 3.11, uvicorn 0.53 and zttp: "
+            "pip install 'uvworker[http2]'. Or leave h2 out of http_protocols."
+        ) from None
 
 
 def _limits(settings: Settings, options: Options) -> Limits:

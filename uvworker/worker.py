@@ -24,7 +24,7 @@ from .assembly import OURS, PARAMETERS, Assembly, NotServable, Parts, assemble
 from .config import settings
 from .config.names import unknown_names
 from .config.options import Options
-from .config.report import Refused, Report, report
+from .config.report import Refused, Report, lost_over_http2, report
 from .config.requirements import unmet
 from .config.sources import OptionError, resolve, unapplied
 from .http import tls
@@ -121,6 +121,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         Worker._warned_of = cfg
         for sentence in (
             *_report(cfg, options).warnings,
+            *lost_over_http2(cfg, options),
             *unknown_names(cfg),
             *unapplied(os.environ),
         ):
@@ -239,7 +240,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def _load_certificates(self) -> tls.Certificates | None:
         told, password = self._settings, self._options.ssl_keyfile_password
-        if not (self.cfg.is_ssl or settings.changed(self.cfg, "ssl_context")):
+        if not settings.speaks_tls(self.cfg):
             return None
         files = tls.Files(told.certfile, told.keyfile, told.ca_certs)
         default = functools.partial(

@@ -12,7 +12,7 @@ from typing import Any
 
 from .names import unknown_names
 from .options import Options
-from .report import describe, report
+from .report import describe, lost_over_http2, report
 from .settings import translate
 from .sources import OptionError, resolve, unapplied
 
@@ -71,7 +71,10 @@ def check(
     return Verdict(
         settings=tuple(describe(cfg, own_protocol=own_protocol)),
         options=tuple(_changed_options(options)),
-        warnings=tuple(f"{line}." for line in unapplied(environ)),
+        warnings=(
+            *lost_over_http2(cfg, options),
+            *(f"{line}." for line in unapplied(environ)),
+        ),
         problems=(*problems, *said.refusals, *unknown_names(cfg)),
         interface=options.interface,
     )

@@ -11,11 +11,22 @@ from dataclasses import dataclass
 from typing import Any
 
 from .contract import CONTRACT
-from .settings import changed
+from .options import Options
+from .settings import changed, speaks_tls, translate
 
 LONGEST_VALUE = 60  # characters; a logconfig_dict fills a screen
 INTERNAL = "default_proc_name"  # gunicorn sets it to the app's name
 KEY_VALUE = ("raw_env", "raw_paste_global_conf")  # NAME=value, which may be a secret
+
+
+# Options that only this package's HTTP/1.1 keeps.
+HTTP1_ALONE = ("header_timeout", "body_timeout", "request_timeout", "max_body_size")
+GRACE = "asgi_disconnect_grace_period"  # a setting that only it keeps
+
+NO_TLS = (
+    "http_protocols has h2, but HTTP/2 is spoken over TLS only; set certfile, or have "
+    "the proxy speak HTTP/1.1."
+)
 
 
 class Refused(Exception):  # noqa: N818  what happens to the start
@@ -58,6 +69,30 @@ def report(cfg: Any, *, own_protocol: bool = True) -> Report:
             lines = refusals if _is_refused(cfg, name) else warnings
             lines.append(f"{shown(cfg, name)} {lacks}")
     return Report(tuple(refusals), tuple(warnings))
+
+
+def lost_over_http2(cfg: Any, options: Options) -> list[str]:
+    """Return a sentence for each thing that HTTP/2 does not keep, if it is asked for.
+
+    Args:
+        cfg: gunicorn's ``Config``, of any version.
+        options: the worker's resolved options.
+
+    """
+    settings = translate(cfg, options)
+    if "h2" not in settings.http_protocols:
+        return []
+    if not speaks_tls(cfg):
+        return [NO_TLS]
+    given = {name: getattr(options, name) for name in HTTP1_ALONE}
+    alone = {n: v for n, v in given.items() if v != getattr(Options(), n)}
+    if (grace := settings.asgi_disconnect_grace_period) is not None:
+        alone[GRACE] = grace
+    return [
+        f"{name} = {value!r} holds for HTTP/1.1 only; leave h2 out of http_protocols, "
+        "or have the proxy in front see to it."
+        for name, value in alone.items()
+    ]
 
 
 def describe(cfg: Any, *, own_protocol: bool = True) -> list[str]:

@@ -184,6 +184,16 @@ def changed(cfg: Any, name: str) -> bool:
     return bool(setting.get() != type(setting)().get())
 
 
+def speaks_tls(cfg: Any) -> bool:
+    """Return whether connections are TLS: there are files, or a hook that has some.
+
+    Args:
+        cfg: gunicorn's ``Config``.
+
+    """
+    return bool(cfg.is_ssl) or changed(cfg, "ssl_context")
+
+
 def translate(cfg: Any, options: Options) -> Settings:
     """Return what `cfg` says, overridden by uvicorn's names for the same in `options`.
 

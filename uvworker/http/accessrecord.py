@@ -138,10 +138,9 @@ def together(*recorders: Recorder | None) -> Recorder | None:
 class Recorded:
     """An ASGI app that records what another one answers.
 
-    For the connections that are not our protocol's: WebSockets, and all of
-    HTTP under a protocol class of somebody else's. Must be the outermost
-    wrapper, around uvicorn's proxy headers too: `scope["client"]` is then the
-    peer.
+    For the connections that are not our protocol's: WebSockets, HTTP/2, and
+    all of HTTP under a protocol class of somebody else's. Must be around
+    whatever reads the proxy's headers: `scope["client"]` is then the peer.
 
     What the protocol refuses by itself never reaches an app, and the headers
     that it adds are not seen here.

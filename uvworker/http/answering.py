@@ -143,7 +143,7 @@ class Answering(Reading):
 
     def refuse(self, refusal: Refusal) -> None:
         """Answer a fault in its turn, and read no more."""
-        self.service.complaints.tell(self.service.sweep.turn, refusal, self.client)
+        self.complain(refusal)
         cycle = self.incoming if self.phase is BODY else self._unborn()
         self.stop_listening()
         if cycle is None or cycle.complete:
@@ -162,6 +162,10 @@ class Answering(Reading):
         cycle.head_only = scope["method"] == "HEAD"
         cycle.target, cycle.started = self.url, self.loop.time()
         return cycle
+
+    def complain(self, refusal: Refusal) -> None:
+        """Tell the log of a request that is refused."""
+        self.service.complaints.tell(self.service.sweep.turn, refusal, self.client)
 
     def _interrupt(self, cycle: Cycle, refusal: Refusal) -> None:
         """Refuse a request whose app runs already."""

@@ -16,6 +16,7 @@ from .answering import Answering
 from .casefold import Casefolding
 from .cycle import Cycle
 from .forwarded import ForwardedError
+from .http2 import Negotiating
 from .reading import IDLE
 from .refusal import RETRY_AFTER, Refusal, malformed
 from .service import Policy, Service
@@ -60,16 +61,18 @@ class HTTPProtocol(Answering):
 
         """
         policy = Policy(**settings)
-        casefold = policy.limits.casefold_http_method
+        mixed_in = {
+            Negotiating: policy.http2 is not None,
+            Casefolding: policy.limits.casefold_http_method,
+        }
         attributes: dict[str, Any] = {
             "__slots__": (),
             "__doc__": cls.__doc__,
             "_service": None,
             "policy": policy,
         }
-        return type(
-            cls.__name__, (Casefolding, cls) if casefold else (cls,), attributes
-        )
+        bases = (*(mixin for mixin, wanted in mixed_in.items() if wanted), cls)
+        return type(cls.__name__, bases, attributes)
 
     def __init__(
         self,

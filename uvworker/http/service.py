@@ -54,6 +54,8 @@ class Policy:
             request fails as if the app had.
         tls: called once for each TLS connection with its `ssl_object`; returns the
             ASGI `tls` extension.
+        http2: uvicorn's protocol class for connections that agreed on HTTP/2; None
+            where it was not offered.
 
     """
 
@@ -62,6 +64,7 @@ class Policy:
     forwarding: Forwarding | None = None
     on_request: Callable[[dict[str, Any]], object] | None = None
     tls: Callable[[Any], dict[str, Any]] | None = None
+    http2: type[Any] | None = None
 
 
 class Service:

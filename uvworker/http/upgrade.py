@@ -8,9 +8,9 @@ bytes, so such a request is parsed a second time, without the offer.
 
 from __future__ import annotations
 
-import copy
 from typing import TYPE_CHECKING, Any
 
+from .introduction import configuration_for
 from .refusal import Refusal
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ def _hand_over(connection: HTTPProtocol, request: bytes) -> None:
     connection.release()
     websocket_protocol: Any = connection.service.config.ws_protocol_class
     websocket = websocket_protocol(
-        config=_config_for(connection),
+        config=_configuration(connection),
         server_state=connection.server_state,
         app_state=connection.app_state,
     )
@@ -53,27 +53,15 @@ def _hand_over(connection: HTTPProtocol, request: bytes) -> None:
     websocket.data_received(request)
 
 
-def _config_for(connection: HTTPProtocol) -> Any:
-    """Return a configuration whose app sees the client that this connection knows.
-
-    uvicorn's WebSocket protocols build the scope themselves, from the transport. The
-    copy is shallow, and made only where a proxy is in front or TLS is described.
-    """
-    config, app = connection.service.config, connection.service.app
-    if not (connection.trusted or connection.announced or connection.extensions):
-        return config
-
-    async def introduced(scope: Any, receive: Any, send: Any) -> None:
-        scope.update(client=connection.client, server=connection.server)
-        if connection.extensions:
-            scope.setdefault("extensions", {}).update(connection.extensions)
-        if connection.trusted:
-            connection.forward(scope)
-        await app(scope, receive, send)
-
-    config = copy.copy(config)
-    config.loaded_app = introduced
-    return config
+def _configuration(connection: HTTPProtocol) -> Any:
+    """Return uvicorn's own, or one that knows more where there is more to know."""
+    more = (
+        connection.trusted
+        or connection.announced
+        or connection.extensions
+        or connection.service.record
+    )
+    return configuration_for(connection) if more else connection.service.config
 
 
 def _head(connection: HTTPProtocol, method: str, without: bytes = b"") -> bytes:
