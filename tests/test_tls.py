@@ -241,6 +241,17 @@ def test_a_stalled_handshake_is_dropped(
         assert not silent.recv(1)
 
 
+def test_a_stop_does_not_wait_for_clients_that_keep_connections_in_a_pool(
+    serve: Serve, certificates: Certificates
+) -> None:
+    """Such a client sees the end of TLS at its next request, and not before."""
+    service = serve(HELLO, *certificates.arguments, "--graceful-timeout", "60")
+    with certificates.connect(service.port) as pooled:
+        pooled.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        assert pooled.recv(4096).startswith(b"HTTP/1.1 200")
+        assert service.stop() == 0  # within PATIENCE, which is less than 60 s
+
+
 # Renewal
 
 

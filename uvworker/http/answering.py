@@ -260,6 +260,11 @@ class Answering(Reading):
         self._unsent = 0
         self.deadline = self.service.sweep.turn + self.service.stall_turns
 
+    def _close_idle(self) -> None:
+        self._close()
+        if not self.transport.get_write_buffer_size():
+            self.deadline = self.service.sweep.turn + self.service.farewell_turns
+
     def _close_window(self) -> None:
         """End an idle connection, once the loop has read what came meanwhile."""
         self.loop.call_later(0, self._close_if_idle)
@@ -270,7 +275,7 @@ class Answering(Reading):
         if self.phase is HEAD:
             self.refuse(Refusal(503))
         elif self.phase is not DEAF:
-            self._close()
+            self._close_idle()
 
     # -- deadlines
 
@@ -315,4 +320,4 @@ class Answering(Reading):
         elif unsent or self.transport.is_closing():
             self.transport.abort()
         else:
-            self._close()
+            self._close_idle()

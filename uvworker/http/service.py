@@ -35,6 +35,11 @@ LINGER = 2.0
 # read is dropped. gunicorn's `timeout` is as patient by default.
 WRITE_STALL = 30.0
 
+# Seconds for an idle client to end TLS as we did. One that keeps connections in a pool
+# may not look for hours, and would hold up every drain; RFC 8446 section 6.1 does not
+# ask to wait for it.
+FAREWELL = 2.0
+
 # Hosts whose trust is remembered. Proxies are few and come often; reading an address
 # takes 8 µs, a third of what else a new connection costs.
 TRUST_CACHE = 1024
@@ -102,6 +107,7 @@ class Service:
         self.sweep = sweep = Sweep(loop)
         self.linger_turns = sweep.turns(LINGER)
         self.stall_turns = sweep.turns(WRITE_STALL)
+        self.farewell_turns = sweep.turns(FAREWELL)
         self.keepalive_turns = sweep.turns(self.keepalive)
         self.limits = limits = policy.limits
         self.header_turns = sweep.turns(limits.header_timeout)
