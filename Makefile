@@ -14,6 +14,11 @@ test: .venv/tox
 serve: .venv/serve
 	$(BIN)/gunicorn -c conf/gunicorn.conf.py -w 4 --chdir examples main:app
 
+# The comparison with peers, about ten minutes; BENCH_ARGS="--quick" takes two.
+.PHONY: bench
+bench: .venv/bench
+	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)
+
 .PHONY: clean
 clean:
 	rm -rf .venv .tox build *.egg-info
@@ -23,6 +28,11 @@ clean:
 
 .venv/tox: .venv/bin/pip
 	$(BIN)/pip install --quiet 'tox>=4.23'
+	touch $@
+
+.venv/bench: .venv/bin/pip setup.cfg pyproject.toml
+	command -v wrk || (echo "wrk is missing: apt-get install wrk"; exit 1)
+	$(BIN)/pip install --quiet --editable '.[bench]'
 	touch $@
 
 .venv/serve: .venv/bin/pip setup.cfg pyproject.toml
