@@ -225,9 +225,10 @@ class Server(uvicorn.Server):
         self._acceptor.pause()
         if self._take_backlog:
             self._acceptor.drain_backlog()
-        self._acceptor.close()
+        # At once: whoever connects between the two is reset.
         for listener in self._listeners:
             listener.close()
+        self._acceptor.close()
         self._dismissed()
 
     async def _drain(self) -> None:

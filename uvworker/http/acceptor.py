@@ -242,6 +242,7 @@ class _Door:
 
     def __init__(self, acceptor: Acceptor, listener: socket.socket) -> None:
         self.listener = listener
+        self._fd = listener.fileno()  # kept, for a listener that is closed first
         self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
         self._reopening: asyncio.TimerHandle | None = None
@@ -251,12 +252,12 @@ class _Door:
     def open(self) -> None:
         self._cancel()
         self._reopened_at = self._loop.time()
-        self._loop.add_reader(self.listener.fileno(), self._acceptor.readable, self)
+        self._loop.add_reader(self._fd, self._acceptor.readable, self)
 
     def close(self, seconds: float | None = None) -> None:
         """Stop watching, for some *seconds* or until `open`."""
         self._cancel()
-        self._loop.remove_reader(self.listener.fileno())
+        self._loop.remove_reader(self._fd)
         if seconds is not None:
             self._reopening = self._loop.call_later(seconds, self.open)
 
