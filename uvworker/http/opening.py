@@ -7,6 +7,7 @@ goes wrong in one ends that connection only, with a line that says why.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
 import ssl
@@ -77,6 +78,7 @@ class Opening:
 
 def _is_departure(error: Exception) -> bool:
     """Tell a client that left, or never spoke, from one that spoke wrong."""
-    return isinstance(error, (ConnectionError, TimeoutError)) and not isinstance(
-        error, ssl.SSLError
-    )
+    if isinstance(error, ssl.SSLError):
+        return False
+    gone = isinstance(error, OSError) and error.errno == errno.ENOTCONN
+    return gone or isinstance(error, (ConnectionError, TimeoutError))

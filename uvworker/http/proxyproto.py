@@ -229,8 +229,8 @@ class ProxyProtocol:
         head = await _peek(loop, sock, deadline)
         if head.startswith((V1_SIGNATURE, V2_SIGNATURE)):
             raise ProxyProtocolError(
-                "a PROXY header came from an address that is not in proxy_allow_ips; "
-                "if it is your proxy, add it"
+                f"a PROXY header came from {peer[0]}, which is not in "  # type: ignore[index]  # unix is trusted
+                "proxy_allow_ips; if it is your proxy, add it"
             )
         return ABSENT
 
