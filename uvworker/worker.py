@@ -329,7 +329,6 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
             self._slot,
             self._recycling,
             drain=self._drain,
-            patient=self._options.drain_delay > 0,
             log=self.log,
         )
         handlers = signals.loop_handlers(

@@ -18,7 +18,7 @@ dies without having been told, the youngest told worker takes its place: it take
 SIGTERM back, as the arbiter has done by counting. If the kept are told, it is a stop
 (or a newer SIGHUP, which keeps others), and they are not waited for.
 
-So TTOU, a stop, and a SIGTERM by hand drain at once, because nobody boots; a reload to
+So TTOU, a stop, and a SIGTERM by hand drain at the first look, because nobody boots; a reload to
 more workers or to fewer keeps as many accepting as there will be.
 """
 

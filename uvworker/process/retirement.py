@@ -22,8 +22,6 @@ class Retirement:
     """One worker's retirement; constructed in the worker, told on its loop.
 
     *drain*: called once, with whether nobody else accepts from now on.
-    *patient*: whether the first look after a SIGTERM is put off for `WEIGH` seconds, in
-    which a stop reaches the siblings too and can be told from a scale-down.
     *log*: gunicorn's logger.
     """
 
@@ -34,14 +32,12 @@ class Retirement:
         recycling: Recycling,
         *,
         drain: Callable[[bool], object],
-        patient: bool,
         log: Any,
     ) -> None:
         self._board = board
         self._slot = slot
         self._recycling = recycling
         self._drain = drain
-        self._patient = patient
         self._log = log
         self._handover = HandOver(slot.age)
         self._weighing = False
@@ -53,7 +49,9 @@ class Retirement:
             self.leave()
         elif self._slot.state is State.SERVING and not self._weighing:
             self._weighing = True
-            self._weigh_later() if self._patient else self._weigh()
+            # Not yet: a stop must have reached the siblings too. Of two that each left
+            # the backlog to the other, the slower would close it with clients inside.
+            self._weigh_later()
 
     def _weigh(self) -> None:
         if self._slot.state is not State.SERVING:
