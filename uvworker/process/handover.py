@@ -18,8 +18,8 @@ dies without having been told, the youngest told worker takes its place: it take
 SIGTERM back, as the arbiter has done by counting. If the kept are told, it is a stop
 (or a newer SIGHUP, which keeps others), and they are not waited for.
 
-So TTOU, a stop, and a SIGTERM by hand drain at the first look, because nobody boots; a reload to
-more workers or to fewer keeps as many accepting as there will be.
+So TTOU, a stop, and a SIGTERM by hand drain at the first look, because nobody boots; a
+reload to more workers or to fewer keeps as many accepting as there will be.
 """
 
 from __future__ import annotations
