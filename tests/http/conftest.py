@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -133,6 +134,14 @@ class _Lent:
         self.closed = True
 
 
+class Server(uvicorn.Server):
+    """uvicorn's, looking more often whether it should end: there are many tests."""
+
+    async def main_loop(self) -> None:
+        while not await self.on_tick(0):
+            await asyncio.sleep(0.01)
+
+
 class Service:
     """A server and the clients that were made for it."""
 
@@ -209,9 +218,10 @@ def serve():
             "timeout_keep_alive": 30,
             "timeout_graceful_shutdown": 1,
             "loop": "asyncio",
+            "ws": "websockets-sansio",  # the default of uvicorn 0.36 is deprecated
             **(config or {}),
         }
-        service = Service(uvicorn.Server(uvicorn.Config(app, **settings)), listener)
+        service = Service(Server(uvicorn.Config(app, **settings)), listener)
         services.append(service)
         service.start()
         return service

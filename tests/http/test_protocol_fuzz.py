@@ -56,7 +56,9 @@ async def _exchange(pieces: list[bytes]) -> tuple[bytes, list[BaseException]]:
     loop = asyncio.get_running_loop()
     failures: list[BaseException] = []
     loop.set_exception_handler(lambda _, context: failures.append(context))
-    config = uvicorn.Config(apps.path, log_config=None, proxy_headers=False)
+    config = uvicorn.Config(
+        apps.path, log_config=None, proxy_headers=False, ws="websockets-sansio"
+    )
     state = ServerState()
     ours, theirs = socket.socketpair()
     ours.setblocking(False)
