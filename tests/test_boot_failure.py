@@ -48,7 +48,7 @@ BROKEN = {
     ),
     "WSGI app": (
         "def app(environ, start_response): ...",
-        ["-k gthread", "a2wsgi"],
+        ["-k gthread", 'interface = "wsgi"'],
         r"Worker \d cannot start: .* it is a WSGI app",
         APP_NOT_LOADED,
     ),

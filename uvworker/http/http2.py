@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from .introduction import configuration_for
-from .reading import FIELD_TOO_LONG, LINE_TOO_LONG, TOO_MANY_FIELDS
-from .refusal import Refusal
+from .refusal import FIELD_TOO_LONG, LINE_TOO_LONG, TOO_MANY_FIELDS, Refusal
 
 if TYPE_CHECKING:
     import asyncio

@@ -24,7 +24,14 @@ from typing import TYPE_CHECKING, Any
 import httptools
 
 from .limits import UNLIMITED
-from .refusal import Refusal, malformed
+from .refusal import (
+    BODY_TOO_LONG,
+    FIELD_TOO_LONG,
+    LINE_TOO_LONG,
+    TOO_MANY_FIELDS,
+    Refusal,
+    malformed,
+)
 
 if TYPE_CHECKING:
     from .cycle import Cycle
@@ -35,11 +42,6 @@ logger = logging.getLogger("uvicorn.error")
 
 # Bytes of body that wait for the app before the client has to: uvicorn's number.
 HIGH_WATER = 65536
-
-LINE_TOO_LONG = "the request line is longer than limit_request_line"
-FIELD_TOO_LONG = "a field is longer than limit_request_field_size"
-TOO_MANY_FIELDS = "there are more fields than limit_request_fields"
-BODY_TOO_LONG = "the body is longer than max_body_size"
 
 
 class Phase(enum.Enum):

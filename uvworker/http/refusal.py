@@ -22,6 +22,12 @@ COMPLAINTS = 5
 # is what a queue of ordinary requests takes to shrink.
 RETRY_AFTER = (b"retry-after", b"1")
 
+# Why, by the limit: the same words for HTTP/1.1 and HTTP/2.
+LINE_TOO_LONG = "the request line is longer than limit_request_line"
+FIELD_TOO_LONG = "a field is longer than limit_request_field_size"
+TOO_MANY_FIELDS = "there are more fields than limit_request_fields"
+BODY_TOO_LONG = "the body is longer than max_body_size"
+
 PLAIN_TEXT = (b"content-type", b"text/plain; charset=utf-8")
 
 

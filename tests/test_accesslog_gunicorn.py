@@ -19,12 +19,13 @@ from gunicorn.config import Config, PostRequest
 from gunicorn.glogging import Logger
 from gunicorn.instrument.statsd import Statsd
 
-from tests.conftest import Serve
-from tests.service import PATIENCE, wait_for
 from uvworker.http.accessformat import compile_format
 from uvworker.http.accesslog import AccessLog
 from uvworker.http.accessrecord import AccessRecord
 from uvworker.http.gunicornshape import Hooked, Response
+
+from .conftest import Serve
+from .service import PATIENCE, wait_for
 
 WSGI = """
 def app(environ, start_response):
