@@ -103,6 +103,7 @@ def fullest(clients: Clients) -> int:
 # Even accept
 
 
+@pytest.mark.alone
 @on_both_loops
 def test_a_burst_spreads_evenly(any_listener, connect, loop):
     with fleet(4, [any_listener], loop=loop):
@@ -110,6 +111,7 @@ def test_a_burst_spreads_evenly(any_listener, connect, loop):
         assert fullest(clients) <= 1.1 * 100
 
 
+@pytest.mark.alone
 @on_both_loops
 def test_connections_one_by_one_spread_evenly(any_listener, connect, loop):
     with fleet(4, [any_listener], loop=loop):
@@ -120,6 +122,7 @@ def test_connections_one_by_one_spread_evenly(any_listener, connect, loop):
         assert fullest(clients) <= 1.1 * 50
 
 
+@pytest.mark.alone
 @on_both_loops
 def test_tls_connections_spread_evenly(listener, connect, loop):
     server, trusting = tls_contexts()
@@ -134,6 +137,7 @@ def test_tls_connections_spread_evenly(listener, connect, loop):
         assert max(by_worker.values()) <= 1.1 * 20
 
 
+@pytest.mark.alone
 def test_few_connections_spread_as_evenly_as_many(listener, connect):
     with fleet(4, [listener]):
         clients = []
