@@ -1,0 +1,241 @@
+"""Options end to end: where they are set, what wins, and what a reload does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import uvworker
+
+from .conftest import HELLO, Serve
+from .service import Service, wait_for
+
+# Says by a header which source has won.
+MARK = 'worker_class = uvworker.Worker.configured(headers=[("x-by", "{}")])'
+
+
+def conf(by: str) -> str:
+    return f"import uvworker\n{MARK.format(by)}\n"
+
+
+def source_of(service: Service) -> str | None:
+    return service.get().headers.get("x-by")
+
+
+# Sources
+
+
+def test_configured_in_gunicorn_conf_is_taken(serve: Serve) -> None:
+    assert source_of(serve(HELLO, worker="", conf=conf("conf"))) == "conf"
+
+
+def test_a_subclass_with_config_kwargs_is_taken(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(
+        "import uvworker\n"
+        "class Mine(uvworker.UvicornWorker):\n"
+        "    CONFIG_KWARGS = {'headers': [('x-by', 'subclass')]}\n"
+    )
+    assert source_of(serve(HELLO, worker="mine.Mine")) == "subclass"
+
+
+def test_the_environment_is_taken_and_wins(serve: Serve) -> None:
+    service = serve(
+        HELLO, worker="", conf=conf("conf"), env={"UVICORN_HEADERS": "x-by:env"}
+    )
+    assert source_of(service) == "env"
+
+
+def test_gunicorns_env_setting_is_taken_and_wins(serve: Serve) -> None:
+    service = serve(
+        HELLO, "--env", "UVICORN_HEADERS=x-by:raw", worker="", conf=conf("conf")
+    )
+    assert source_of(service) == "raw"
+
+
+def test_a_reload_reads_options_again(serve: Serve, tmp_path: Path) -> None:
+    service = serve(HELLO, worker="", conf=conf("first"))
+    assert source_of(service) == "first"
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "control_socket_disable = True\n" + conf("second")
+    )
+    service.kill(signal.SIGHUP)
+    service.ready(2)
+    wait_for(lambda: source_of(service) == "second", "the options of the new file")
+
+
+# What is refused, and what is said
+
+
+def test_an_option_that_cannot_be_taken_refuses_the_start(serve: Serve) -> None:
+    service = serve(HELLO, env={"UVWORKER_MAX_RSS": "lots"}, wait=0)
+    assert service.wait_exit() == 1
+    assert "UVWORKER_MAX_RSS is 'lots'; allowed: bytes" in service.log + service.out
+    assert "Booting worker" not in service.log
+
+
+def test_a_setting_that_cannot_be_kept_refuses_the_start(serve: Serve) -> None:
+    service = serve(
+        HELLO, "--limit-request-line", "99", env={"UVICORN_HTTP": "h11"}, wait=0
+    )
+    assert service.wait_exit() == 1
+    assert "limit_request_line = 99" in service.log + service.out
+    assert "Booting worker" not in service.log
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("keep_alive = 75", r"keep_alive .*did you mean keepalive"),
+        ("graceful_timout = 9", r"graceful_timout .*did you mean graceful_timeout"),
+        ("Timeout = 9", r"Timeout .*did you mean timeout"),
+        ("threads = 4", r"threads = 4 is not honoured: .*AnyIO"),
+        ("tmp_upload_dir = '/tmp'", r"tmp_upload_dir .* is not honoured: .*TMPDIR"),
+    ],
+)
+def test_what_does_not_hold_is_said_once_however_many_workers(
+    serve: Serve, line: str, sentence: str
+) -> None:
+    service = serve(HELLO, "-w", "2", conf=line, wait=2)
+    assert len(service.wait_log(rf"\[WARNING\] .*{sentence}")) == 1
+
+
+def test_what_does_not_hold_after_a_reload_is_said_then(
+    serve: Serve, tmp_path: Path
+) -> None:
+    service = serve(HELLO)
+    assert "WARNING" not in service.log
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "control_socket_disable = True\nthreads = 4\n"
+    )
+    service.kill(signal.SIGHUP)
+    service.wait_log(r"\[WARNING\] threads = 4 is not honoured")
+    service.ready(2)
+
+
+def test_what_is_refused_after_a_reload_leaves_the_old_workers_serving(
+    serve: Serve, tmp_path: Path
+) -> None:
+    service = serve(HELLO, "--graceful-timeout", "3", env={"UVICORN_HTTP": "h11"})
+    old = service.workers()
+    (tmp_path / "gunicorn.conf.py").write_text(
+        "control_socket_disable = True\nlimit_request_line = 99\n"
+    )
+    service.kill(signal.SIGHUP)
+    service.wait_log(r"\[ERROR\] Worker \d cannot start: limit_request_line = 99")
+    service.wait_log("The new workers cannot boot; serving on.")
+    assert service.get().status_code == 200
+    assert service.workers() == old
+
+
+def test_a_variable_that_does_not_apply_is_said(serve: Serve) -> None:
+    service = serve(HELLO, env={"UVICORN_PORT": "80"})
+    service.wait_log(r"\[WARNING\] UVICORN_PORT does not apply: use gunicorn's bind")
+
+
+# WSGI
+
+
+WSGI = """
+from wsgiref.validate import validator
+
+def application(environ, start_response):
+    body = environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    told = (environ["REQUEST_METHOD"], environ["SCRIPT_NAME"], environ["PATH_INFO"],
+            environ["QUERY_STRING"], environ["REMOTE_ADDR"], body.decode())
+    return [" ".join(told).encode()]
+
+app = validator(application)  # of the standard library: PEP 3333 to the letter
+"""
+
+
+def test_a_wsgi_app_is_served_by_option(serve: Serve) -> None:
+    service = serve(WSGI, env={"UVICORN_INTERFACE": "wsgi"})
+    assert service.get("/a?b=c").text == "GET  /a b=c 127.0.0.1 "
+    assert "Deprecat" not in service.log
+    assert "Traceback" not in service.log
+    assert service.stop() == 0
+
+
+def test_a_wsgi_app_without_the_option_says_what_to_set(serve: Serve) -> None:
+    service = serve(WSGI, app="main:application", wait=0)
+    assert service.wait_exit() == 4
+    service.wait_log(r'cannot start: .*WSGI app.* interface = "wsgi"')
+
+
+def test_a_wsgi_app_without_a2wsgi_says_what_to_install(
+    serve: Serve, tmp_path: Path
+) -> None:
+    (tmp_path / "a2wsgi.py").write_text("raise ModuleNotFoundError")  # as if
+    service = serve(WSGI, env={"UVICORN_INTERFACE": "wsgi"}, wait=0)
+    assert service.wait_exit() == 4
+    service.wait_log(r"cannot start: .*pip install 'uvworker\[wsgi\]'")
+
+
+# Types
+
+
+TYPED = """
+import uvworker
+from uvworker import H11Worker, UvicornWorker, Worker
+
+class Mine(UvicornWorker):
+    CONFIG_KWARGS = {"ws_ping_interval": 5.0}
+
+worker_class: type[Worker] = uvworker.Worker.configured(
+    ws_ping_interval=10,
+    ws_ping_timeout=None,
+    max_rss="512M",
+    max_body_size=1 << 20,
+    headers=[("x-frame-options", "deny")],
+    interface="asgi3",
+    forwarded_header="rfc7239",
+)
+other: type[Worker] = H11Worker.configured(drain_delay=5)
+
+def post_fork(server: object, worker: Worker) -> None:
+    print(worker.pid)
+"""
+
+MISTAKES = """
+import uvworker
+worker_class = uvworker.Worker.configured(ws_ping_intervall=10)
+worker_class = uvworker.Worker.configured(interface="asgi4")
+worker_class = uvworker.Worker.configured(drain_delay="5")
+"""
+
+
+def mypy(directory: Path, source: str) -> str:
+    """Return what ``mypy --strict`` says of a user's gunicorn.conf.py."""
+    conf = directory / "gunicorn.conf.py"
+    conf.write_text(source)
+    environ = {**os.environ, "MYPY_CACHE_DIR": str(directory / "cache")}
+    home = Path(uvworker.__file__).parents[1]
+    if home.name != "site-packages":  # mypy does not find an editable installation
+        environ["MYPYPATH"] = str(home)
+    command = [sys.executable, "-m", "mypy", "--strict", "--follow-imports=silent"]
+    done = subprocess.run(
+        [*command, "--config-file=", str(conf)],
+        cwd=directory,
+        env=environ,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not done.stderr, done.stderr
+    return done.stdout
+
+
+def test_strict_mypy_passes_for_a_users_gunicorn_conf(tmp_path: Path) -> None:
+    assert mypy(tmp_path, TYPED).startswith("Success")
+
+
+def test_strict_mypy_finds_a_users_mistakes(tmp_path: Path) -> None:
+    said = mypy(tmp_path, MISTAKES)
+    lines = {line.split(":")[1] for line in said.splitlines() if ": error:" in line}
+    assert lines == {"3", "4", "5"}, said
