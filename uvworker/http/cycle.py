@@ -88,16 +88,12 @@ class Cycle:
         self.keep_alive = keep_alive
 
         # The request
-        self.chunks: Sequence[
-            bytes
-        ] = ()  # of body, received and not yet given to the app
+        self.chunks: Sequence[bytes] = ()  # of body, not yet given to the app
         self.buffered = 0  # bytes in them
         self.received = 0  # bytes of body so far
         self.more_body = True  # on the wire
         self.whole = False  # the app has been given the last of the body
-        self.continued = (
-            False  # the app has asked for the body, and the client was told
-        )
+        self.continued = False  # the app asked for the body, the client was told
 
         # The client, as it asked: apps may rewrite the scope
         self.head_only = False  # HEAD: no body, whatever the app sends
