@@ -51,6 +51,9 @@ class Opening:
 
     async def _open(self, connection: socket.socket) -> None:
         loop = asyncio.get_running_loop()
+        if self._proxy_protocol is None and self._certificates is None:
+            await loop.connect_accepted_socket(self._make, connection)
+            return
         header = await self._header(loop, connection)
         certificates = self._certificates
         await loop.connect_accepted_socket(

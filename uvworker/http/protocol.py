@@ -8,7 +8,6 @@ each connection wherever that is possible.
 from __future__ import annotations
 
 import asyncio
-import socket
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from . import target, upgrade
@@ -209,14 +208,14 @@ class HTTPProtocol(Answering):
     # -- the peer
 
     def _identify(self, transport: asyncio.Transport) -> None:
-        sock: socket.socket | None = transport.get_extra_info("socket")
-        unix = sock is not None and sock.family == socket.AF_UNIX
+        # The names that loops keep: to ask the transport's socket costs 8 µs more.
+        here, there = map(transport.get_extra_info, ("sockname", "peername"))
+        unix = isinstance(here, (str, bytes))
         self.announced = self.client is not None
-        if not self.announced and not unix:
-            self.client = _peer(sock)
-        if self.server is None and sock is not None:
-            name = sock.getsockname()
-            self.server = (name, None) if unix else name[:2]
+        if not (self.announced or unix or there is None):
+            self.client = there[:2]
+        if self.server is None and here is not None:
+            self.server = (here, None) if unix else here[:2]
         # A client that is gone already has no address, and no trust either.
         known = unix or self.client is not None
         service = self.service
@@ -227,10 +226,3 @@ class HTTPProtocol(Answering):
             if service.tls is not None:
                 ssl_object = transport.get_extra_info("ssl_object")
                 self.extensions = {"tls": service.tls(ssl_object)}
-
-
-def _peer(sock: socket.socket | None) -> Address | None:
-    try:
-        return None if sock is None else sock.getpeername()[:2]
-    except OSError:
-        return None
