@@ -74,7 +74,7 @@ class Retirement:
         if reason is None or self._slot.state is not State.SERVING:
             return
         others = self._others()
-        if not self._slot.due and others:
+        if not self._slot.due and any(w.alive for w in others):
             # Siblings that reach a limit in the same instant must see each other's
             # wish before they decide.
             self._slot.due = True
