@@ -32,7 +32,8 @@ does here without starting anything, and exits with 1 if it would not start, if
 - **gunicorn**: gunicorn keeps the setting itself, as with any worker.
 - **worker**: uvworker keeps it, whatever speaks HTTP.
 - **HTTP**: uvworker's HTTP protocol keeps it, so it does not hold with
-  `http_parser = "python"`, HTTP/2 or a protocol class of your own.
+  `http_parser = "python"` or a protocol class of your own. What concerns a request's
+  head holds over HTTP/2, too.
 - **in part**, **no**: what is missing, why, and what to use instead. Where it says
   *refused*, gunicorn does not start if you change the setting and it cannot be kept
   (for a limit: if you made it stricter).

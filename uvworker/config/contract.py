@@ -72,7 +72,9 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
             ),
             protocol(
                 "asgi_disconnect_grace_period",
-                "seconds from http.disconnect until the request is cancelled",
+                "seconds from http.disconnect until the request is cancelled; at "
+                "gunicorn's default, 3, it never is, as with uvicorn: who wants three "
+                "seconds says 2 or 4",
                 since="25.1.0",
             ),
             worker("websocket_max_message_size", "0 for no limit", since="27.0.0"),
@@ -244,7 +246,10 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         ),
         "SSL": (
             worker("keyfile", "watched for renewal; ssl_keyfile_password opens it"),
-            worker("certfile", "watched for renewal"),
+            worker(
+                "certfile",
+                "watched for renewal, where the worker's user may read all files",
+            ),
             nobody(
                 "ssl_version",
                 "deprecated, and ignored by gunicorn itself; set minimum_version in "
@@ -264,7 +269,8 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         "HTTP/2": (
             worker(
                 "http_protocols",
-                "h2 over TLS, through uvicorn's zttp",
+                "h2 over TLS, through uvicorn's zttp; deadlines and max_body_size are "
+                "HTTP/1.1's alone, and named at start",
                 lacks="HTTP/2 needs zttp: pip install 'uvworker[http2]'",
                 when=needs_zttp,
                 refuse=always,
