@@ -160,7 +160,8 @@ class Answering(Reading):
         scope = self.describe()
         cycle = Cycle(self, scope, False)
         cycle.head_only = scope["method"] == "HEAD"
-        cycle.target, cycle.started = self.url, self.loop.time()
+        if self.service.record is not None:
+            cycle.target, cycle.started = self.url, self.loop.time()
         return cycle
 
     def complain(self, refusal: Refusal) -> None:
