@@ -89,6 +89,7 @@ class Word(IntEnum):
     HEARTBEAT = 8
     FAILURES = 9
     FAILED_AT = 10
+    LOOKS = 11  # at the backlog: a sign of life with every connection that comes
 
 
 class Slot:

@@ -1,13 +1,15 @@
 """How this worker's load compares with its siblings'; asked on every accept.
 
 The rule: what is asked for every connection reads a few words of shared memory and
-asks the kernel nothing. Who the siblings are changes with the beat, how many
-connections they have with every look.
+asks the kernel nothing. Who the siblings are is known for a moment, how many
+connections they have is looked up every time.
 """
 
 from __future__ import annotations
 
 import math
+import time
+from typing import TypeAlias
 
 from .scoreboard import MICROSECONDS, Scoreboard, Slot, State, Word
 
@@ -18,33 +20,48 @@ SILENT = 3.0  # seconds without a life sign, of one a second, until a worker is 
 CHURN = 250  # looks a second that add one connection of slack
 MOST_SLACK = 8
 TURNS = 4  # some 5 ms each, without a change, until a sibling is left out
+KNOWN = 0.02  # seconds until a worker looks again who its siblings are: a burst comes
+# right after a start, when clients come back, and each worker has just met the others.
 BRIEF = 0.05  # seconds: refreshes closer than this say little about a rate
+
+Sign: TypeAlias = tuple[int, int]  # connections, looks
 
 
 class Siblings:
     """How this worker's connections compare; cheap enough for every connection.
 
-    Looks at the serving siblings of the last `refresh`, and at their state and
-    connections as they are now: 1.5 µs with 4 workers, 15 µs with 200.
+    Looks at the siblings that served a moment ago, and at their state and connections
+    as they are now: 1.5 µs with 4 workers, 15 µs with 200.
     """
 
     def __init__(self, board: Scoreboard, slot: Slot) -> None:
         self._board = board
         self._slot = slot
         self._rows: dict[int, memoryview] = {}  # by worker id
-        self._left_out: dict[int, int] = {}  # by worker id: the connections it had
-        self._stuck_at: int | None = None
+        self._left_out: dict[int, Sign] = {}  # by worker id
+        self._stuck: dict[int, Sign] = {}
         self._turns = 0
         self._slack = 1
         self._looks = 0
-        self._refreshed_at = -math.inf
+        self._refreshed_at = self._met_at = -math.inf
 
     def refresh(self, now: float) -> None:
-        """Find the serving siblings; once a beat. *now*: ``time.monotonic()``.
+        """Find the siblings, and weigh how fast connections come; once a beat.
+
+        *now*: ``time.monotonic()``.
+        """
+        self._meet(now)
+        rate = self._looks / max(now - self._refreshed_at, BRIEF)
+        self._slack = 1 + min(int(rate / CHURN), MOST_SLACK)
+        self._looks, self._refreshed_at = 0, now
+
+    def _meet(self, now: float) -> None:
+        """Find the serving siblings.
 
         A sibling without a recent life sign, be it hung, stopped or dead, is left out:
         nobody must wait for it.
         """
+        self._met_at = now
         heard = int((now - SILENT) * MICROSECONDS)
         self._rows = {
             worker_id: row
@@ -53,9 +70,6 @@ class Siblings:
             and row[Word.STATE] == State.SERVING
             and row[Word.HEARTBEAT] >= heard
         }
-        rate = self._looks / max(now - self._refreshed_at, BRIEF)
-        self._slack = 1 + min(int(rate / CHURN), MOST_SLACK)
-        self._looks, self._refreshed_at = 0, now
 
     def lowest_connections(self) -> int | None:
         """Return the fewest that a serving sibling has; None without siblings."""
@@ -75,7 +89,10 @@ class Siblings:
         so that a few spread evenly too; of more where they come and go faster than
         evenness could help, and leaving each to a sibling doubles what it costs.
         """
+        if (now := time.monotonic()) - self._met_at >= KNOWN:
+            self._meet(now)
         self._looks += 1
+        self._slot.words[Word.LOOKS] += 1
         self._slot.connections = connections
         lowest = self.lowest_connections()
         return (
@@ -85,25 +102,33 @@ class Siblings:
     def waited_in_vain(self) -> None:
         """Hear that the least loaded did not take what was left to them.
 
-        After some such turns without a change they are left out until they change: they
+        After some such turns without a sign they are left out until they give one: they
         are stopped, or busy with something else. Not at the first, as a process that
-        waits for a processor stands still for that long.
+        waits for a processor stands still for that long. A look is a sign too: who
+        looks and finds nothing left was late, and must not be left out for it.
         """
         lowest = self.lowest_connections()
-        self._turns = self._turns + 1 if lowest == self._stuck_at else 1
-        self._stuck_at = lowest
-        if lowest is not None and self._turns >= TURNS:
+        stuck = {
+            worker_id: _sign(row)
+            for worker_id, row in self._rows.items()
+            if row[Word.CONNECTIONS] == lowest
+        }
+        self._turns = self._turns + 1 if stuck == self._stuck else 1
+        self._stuck = stuck
+        if self._turns >= TURNS:
             self._turns = 0
-            for worker_id, row in self._rows.items():
-                if row[Word.CONNECTIONS] == lowest:
-                    self._left_out[worker_id] = lowest
+            self._left_out |= stuck
 
     def _moving(self) -> dict[int, memoryview]:
-        """Take back whoever has moved; return those that are not left out."""
+        """Take back whoever gave a sign; return those that are not left out."""
         self._left_out = {
-            worker_id: connections
-            for worker_id, connections in self._left_out.items()
-            if worker_id in self._rows
-            and self._rows[worker_id][Word.CONNECTIONS] == connections
+            worker_id: sign
+            for worker_id, sign in self._left_out.items()
+            if worker_id in self._rows and _sign(self._rows[worker_id]) == sign
         }
         return {i: row for i, row in self._rows.items() if i not in self._left_out}
+
+
+def _sign(row: memoryview) -> Sign:
+    """Return what changes whenever a worker takes a connection or looks for one."""
+    return row[Word.CONNECTIONS], row[Word.LOOKS]
