@@ -1,23 +1,24 @@
-"""Writes ``settings.md`` from the tables that the worker itself reads.
+"""Writes ``settings.md`` and ``reference.md`` from what the worker itself reads.
 
-``python docs/generate.py`` writes it; with ``--check`` it exits with 1 instead if the
+``python docs/generate.py`` writes them; with ``--check`` it exits with 1 instead if a
 page is not what it would write. A test runs that.
 """  # noqa: INP001  # a script
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+
+import reference
+from markdown import table as markdown_table
 
 from uvworker.config.contract import SECTIONS
 from uvworker.config.options import Options, Row, table
 from uvworker.config.row import Row as Setting
 from uvworker.config.row import never
 from uvworker.config.sources import ELSEWHERE, variable_of
-
-PAGE = Path(__file__).with_name("settings.md")
 
 HEAD = """\
 # Settings and options
@@ -79,7 +80,7 @@ def page() -> str:
 def _settings() -> Iterator[str]:
     for section, rows in SECTIONS.items():
         yield f"## {section}\n"
-        yield _table(
+        yield markdown_table(
             ("setting", "kept by", "what happens here"),
             ((_name(row), _keeper(row), _effect(row)) for row in rows),
         )
@@ -108,7 +109,7 @@ def _options() -> Iterator[str]:
     defaults = {item.name: item.default for item in fields(Options)}
     for owner, title in (("uvworker", "uvworker's own"), ("uvicorn", "uvicorn's")):
         yield f"### {title}\n"
-        yield _table(
+        yield markdown_table(
             ("option", "variable", "default", "allowed", "what it does"),
             (
                 _option(name, row, defaults[name])
@@ -127,24 +128,23 @@ def _option(name: str, row: Row, default: object) -> tuple[str, ...]:
 
 def _elsewhere() -> Iterator[str]:
     yield ELSEWHERE_HEAD
-    yield _table(
+    yield markdown_table(
         ("parameter", "instead"),
         ((f"`{name}`", instead) for name, instead in ELSEWHERE.items()),
     )
 
 
-def _table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    lines = (header, ("---",) * len(header), *rows)
-    cells = (" | ".join(cell.replace("|", "\\|") for cell in line) for line in lines)
-    return "".join(f"| {line} |\n" for line in cells)
+PAGES = {"settings.md": page, "reference.md": reference.page}
 
 
 def main() -> None:
-    """Write the page, or compare it."""
-    if "--check" not in sys.argv:
-        PAGE.write_text(page())
-    elif PAGE.read_text() != page():
-        sys.exit(f"{PAGE} is out of step; run python docs/generate.py")
+    """Write the pages, or compare them."""
+    for name, text in PAGES.items():
+        path = Path(__file__).with_name(name)
+        if "--check" not in sys.argv:
+            path.write_text(text())
+        elif path.read_text() != text():
+            sys.exit(f"{path} is out of step; run python docs/generate.py")
 
 
 if __name__ == "__main__":

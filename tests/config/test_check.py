@@ -9,6 +9,11 @@ from pathlib import Path
 
 import pytest
 
+import uvworker
+from uvworker import defaults
+from uvworker.config.options import table
+from uvworker.config.sources import variable_of
+
 APP = "async def app(scope, receive, send): ...\n"
 COMMAND = [sys.executable, "-m", "uvworker", "check", "-k", "uvworker.Worker"]
 ROOT = Path(__file__).parents[2]
@@ -126,7 +131,18 @@ def test_a_password_is_not_shown(check):
     assert "s3cret" not in done.stdout
 
 
-def test_the_settings_page_is_in_step():
+def test_the_generated_pages_are_in_step():
     script = str(ROOT / "docs" / "generate.py")
     done = subprocess.run([sys.executable, script, "--check"], check=False)
     assert done.returncode == 0
+
+
+def test_the_reference_names_everything_public():
+    page = (ROOT / "docs" / "reference.md").read_text()
+    public = [
+        *(f"uvworker.{name}" for name in uvworker.__all__),
+        *defaults.__all__,
+        *table(),
+        *(variable_of(name, row) for name, row in table().items()),
+    ]
+    assert [name for name in public if f"`{name}`" not in page] == []
