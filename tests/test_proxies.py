@@ -195,8 +195,8 @@ def test_an_announced_client_is_the_client(announced, bind: str, how) -> None:
         told, mine = behind.get()
         url = f"ws://localhost:{behind.port}/"
         with connect(url, open_timeout=PATIENCE) as websocket:
-            told_there = json.loads(websocket.recv(PATIENCE))
             mine_there = websocket.local_address
+            told_there = json.loads(websocket.recv(PATIENCE))
         assert tuple(told["client"]) == mine
         assert told["server"] == ["127.0.0.1", behind.port]
         assert tuple(told_there["client"]) == mine_there

@@ -11,6 +11,7 @@ import os
 import random
 import shutil
 import signal
+import socket
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -79,11 +80,17 @@ def nginx_before(service: Service) -> Iterator[Path]:
     conf.write_text(NGINX.format(directory=service.directory, port=service.port))
     nginx = subprocess.Popen(["nginx", "-c", str(conf)])
     try:
-        wait_for(door.exists, "nginx listening")
+        wait_for(lambda: answers(door), "nginx listening")
         yield door
     finally:
         nginx.terminate()
         nginx.wait()
+
+
+def answers(door: Path) -> bool:
+    """Whether somebody listens; the socket's file is there a moment earlier."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(door)) == 0
 
 
 # Changes of workers: each ends when those that are to serve do, and no others live

@@ -157,14 +157,16 @@ class Server(uvicorn.Server):
         :class:`~uvworker.lifespan.LifespanFailed` when the app does not start; a
         server that is told to stop before it started returns without a word.
         """
+        self._listeners = sockets or []
         ticking = asyncio.ensure_future(self._tick())
         try:
             if await self._start_app():
-                self._listen(sockets or [], acceptor)
+                self._listen(acceptor)
                 await self._told.wait()
                 await self._until(lambda: False, lambda at: at.accept)
                 self._take_leave()
                 await self._drain()
+            self._close_listeners()
             self._on_stage(Stage.LEAVING)
             await self._stop_app()
         finally:
@@ -182,11 +184,10 @@ class Server(uvicorn.Server):
             raise failure
         return not self._told.is_set()
 
-    def _listen(self, sockets: list[socket.socket], further: dict[str, Any]) -> None:
+    def _listen(self, further: dict[str, Any]) -> None:
         self.server_state.connections = connections = Connections(self._changed)
-        self._listeners = sockets
         self._acceptor = Acceptor(
-            self._opening, sockets, connections=connections.__len__, **further
+            self._opening, self._listeners, connections=connections.__len__, **further
         )
         self._acceptor.resume()
         self.started = True
@@ -226,10 +227,18 @@ class Server(uvicorn.Server):
         if self._take_backlog:
             self._acceptor.drain_backlog()
         # At once: whoever connects between the two is reset.
-        for listener in self._listeners:
-            listener.close()
+        self._close_listeners()
         self._acceptor.close()
         self._dismissed()
+
+    def _close_listeners(self) -> None:
+        """Let go of the listeners, long before the process ends and does so itself.
+
+        Whoever came to one that only a leaving process still holds would be reset,
+        request and all, instead of refused.
+        """
+        for listener in self._listeners:
+            listener.close()
 
     async def _drain(self) -> None:
         if not await self._until(self._dismissed, lambda at: at.notice):

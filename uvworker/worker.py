@@ -420,6 +420,9 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
 
     def _leave_boot(self) -> NoReturn:
         self._slot.told = True
+        for listener in self.sockets:
+            listener.close()  # before the process ends, as `Server` does
+        self._slot.state = State.LEAVING
         exits.leave(exits.CLEAN)
 
     def _interrupt_boot(self) -> NoReturn:

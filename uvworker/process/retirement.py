@@ -15,6 +15,7 @@ from .recycling import Recycling
 from .scoreboard import Scoreboard, Slot, State, WorkerView
 
 WEIGH = 0.1  # seconds between two looks at the siblings that shall take over
+GIVE_WAY = 10  # looks, a second in all
 SETTLE = 0.05  # seconds from wanting to be recycled to deciding whose turn it is
 
 
@@ -41,6 +42,7 @@ class Retirement:
         self._log = log
         self._handover = HandOver(slot.age)
         self._weighing = False
+        self._given_way = 0
 
     def told(self) -> None:
         """Take a SIGTERM: drain, but not before those who take over serve."""
@@ -56,14 +58,27 @@ class Retirement:
     def _weigh(self) -> None:
         if self._slot.state is not State.SERVING:
             return  # recycled meanwhile
-        verdict = self._handover.verdict(self._others())
-        if verdict is Verdict.DRAIN:
+        siblings = self._others()
+        verdict = self._handover.verdict(siblings)
+        if verdict is Verdict.DRAIN and not self._before_me(siblings):
             self.leave()
         elif verdict is Verdict.TAKE_BACK:
             self._log.warning("The new workers cannot boot; serving on.")
             self._slot.told = self._weighing = False
+            self._given_way = 0
         else:
             self._weigh_later()
+
+    def _before_me(self, siblings: list[WorkerView]) -> bool:
+        """Whether a sibling that never served is about to close the listeners.
+
+        It does not accept, so it must not be the last to hold them: whoever is then in
+        the backlog would be reset. It has `GIVE_WAY` looks for that.
+        """
+        self._given_way += 1
+        return self._given_way <= GIVE_WAY and any(
+            w.alive and w.told and w.state is State.BOOTING for w in siblings
+        )
 
     def _weigh_later(self) -> None:
         asyncio.get_running_loop().call_later(WEIGH, self._weigh)
