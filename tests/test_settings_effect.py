@@ -121,7 +121,7 @@ async def app(scope, receive, send):
         while (await receive())["type"] != "http.disconnect":
             pass
         say("left")
-        await asyncio.sleep(2)
+        await asyncio.sleep(4)  # longer than gunicorn's default, 3 s
         say("finished")
     except asyncio.CancelledError:
         say("cancelled")

@@ -268,6 +268,14 @@ def test_unchanged_files_change_nothing(files):
     assert certs.context is before
 
 
+def test_files_out_of_sight_are_named_once_and_not_taken_for_a_renewal(files):
+    certs = certificates(files)
+    assert certs.watch() is None
+    Path(files.keyfile).unlink()  # to root, what is missing is all that is out of sight
+    assert certs.watch() == files.keyfile
+    assert not beats(certs)
+
+
 def test_renewed_certificate_is_taken_up(ca, files, tmp_path):
     certs = certificates(files)
     before = certs.context
