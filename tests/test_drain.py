@@ -250,19 +250,17 @@ def test_one_worker_stopped_by_hand_leaves_what_waits_to_its_successor(
 
 
 def test_a_stop_answers_what_waits_in_the_backlog(serve: Serve) -> None:
-    """Connected and sent, while no worker could accept."""
-    service = serve(APP, "-w", "2", "--graceful-timeout", "30", wait=2)
-    workers = service.workers()
-    for pid in workers:
-        service.kill(signal.SIGSTOP, pid)
-    waiting = [service.connect() for _ in range(30)]
-    for connection in waiting:
-        connection.sendall(GET % b"/")
-    service.kill(signal.SIGTERM)
-    service.wait_log("Handling signal: term")
-    for pid in workers:
-        service.kill(signal.SIGCONT, pid)
-    for connection in waiting:
-        with connection:
-            assert read_all(connection).endswith(b"the end\r\n0\r\n\r\n")
+    """Connected and sent, while the one worker had all the connections it may have."""
+    service = serve(APP, "--worker-connections", "1", "--graceful-timeout", "30")
+    with service.connect() as first:
+        first.sendall(GET % b"/")
+        assert first.recv(1)
+        waiting = [service.connect() for _ in range(30)]
+        for connection in waiting:
+            connection.sendall(GET % b"/")
+        service.wait_log("as many as worker_connections allows")
+        service.kill(signal.SIGTERM)
+        for connection in waiting:
+            with connection:
+                assert read_all(connection).endswith(b"the end\r\n0\r\n\r\n")
     assert service.wait_exit() == 0
