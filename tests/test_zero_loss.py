@@ -22,7 +22,7 @@ from .conftest import Serve
 from .load import ECHO, REFUSED, Address, Load
 from .service import READY, Service, children_of, wait_for
 
-SOAK = int(os.environ.get("UVWORKER_SOAK", "6"))  # changes of workers
+SOAK = int(os.environ.get("UVWORKER_SOAK", "3"))  # changes of workers
 
 NGINX = """
 daemon off;
@@ -56,19 +56,30 @@ http {{
 Start = Callable[..., tuple[Service, Address]]
 
 
-@pytest.fixture(params=["tcp", "unix"])
-def start(
-    serve: Serve, request: pytest.FixtureRequest, tmp_path: Path
-) -> Iterator[Start]:
-    """Start workers that serve `ECHO`; return the service and where clients find it."""
+@pytest.fixture(
+    params=[("tcp", 1), ("tcp", 4), ("unix", 4)], ids="{0[0]}-{0[1]}".format
+)
+def shape(request: pytest.FixtureRequest) -> tuple[str, int]:
+    """Return what clients connect by, and how many workers there are."""
+    return request.param
 
-    def start(workers: int, *args: str) -> tuple[Service, Address]:
-        path = tmp_path / "app.sock"
+
+@pytest.fixture
+def workers(shape: tuple[str, int]) -> int:
+    return shape[1]
+
+
+@pytest.fixture
+def start(serve: Serve, shape: tuple[str, int], tmp_path: Path) -> Start:
+    """Start workers that serve `ECHO`; return the service and where clients find it."""
+    kind, workers = shape
+    path = tmp_path / "app.sock"
+
+    def start(*args: str) -> tuple[Service, Address]:
         options = "-w", str(workers), "--graceful-timeout", "10", *args
-        bind = f"unix:{path}" if request.param == "unix" else "127.0.0.1:0"
+        bind = f"unix:{path}" if kind == "unix" else "127.0.0.1:0"
         service = serve(ECHO, *options, bind=bind, wait=workers)
-        unix = request.param == "unix"
-        return service, path if unix else ("127.0.0.1", service.port)
+        return service, path if kind == "unix" else ("127.0.0.1", service.port)
 
     return start
 
@@ -134,9 +145,8 @@ def settled(service: Service, gone: set[int], count: int) -> None:
 CHANGES = [hup, term_one, ttin_and_ttou]
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_four_reloads_drop_no_request(start: Start, workers: int) -> None:
-    service, address = start(workers)
+def test_four_reloads_drop_no_request(start: Start) -> None:
+    service, address = start()
     with Load(address) as load:
         for _ in range(4):
             hup(service)
@@ -144,9 +154,8 @@ def test_four_reloads_drop_no_request(start: Start, workers: int) -> None:
     assert load.failures == []
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_a_worker_told_to_stop_drops_no_request(start: Start, workers: int) -> None:
-    service, address = start(workers)
+def test_a_worker_told_to_stop_drops_no_request(start: Start) -> None:
+    service, address = start()
     with Load(address) as load:
         for _ in range(3):
             term_one(service)
@@ -154,11 +163,8 @@ def test_a_worker_told_to_stop_drops_no_request(start: Start, workers: int) -> N
     assert load.failures == []
 
 
-@pytest.mark.parametrize("workers", [1, 4])
-def test_one_worker_more_and_one_less_drops_no_request(
-    start: Start, workers: int
-) -> None:
-    service, address = start(workers)
+def test_one_worker_more_and_one_less_drops_no_request(start: Start) -> None:
+    service, address = start()
     with Load(address) as load:
         for _ in range(2):
             ttin_and_ttou(service)
@@ -166,9 +172,8 @@ def test_one_worker_more_and_one_less_drops_no_request(
     assert load.failures == []
 
 
-@pytest.mark.parametrize("workers", [1, 4])
 def test_recycling_all_the_time_drops_no_request(start: Start, workers: int) -> None:
-    service, address = start(workers, "--max-requests", "500")
+    service, address = start("--max-requests", "500")
     with Load(address) as load:
         service.wait_log(r"Recycling worker \d+: \d+ requests, max_requests 500", 4)
         service.ready(workers + 4)
@@ -176,11 +181,10 @@ def test_recycling_all_the_time_drops_no_request(start: Start, workers: int) -> 
     assert load.failures == []
 
 
-@pytest.mark.parametrize("workers", [1, 4])
 def test_a_new_arbiter_takes_over_without_a_lost_request(
     start: Start, workers: int
 ) -> None:
-    service, address = start(workers)
+    service, address = start()
     old_workers = set(service.workers())
     with Load(address) as load:
         service.kill(signal.SIGUSR2)
@@ -198,11 +202,10 @@ def test_a_new_arbiter_takes_over_without_a_lost_request(
     assert set(load.failures) <= {REFUSED}
 
 
-@pytest.mark.parametrize("workers", [1, 4])
 def test_a_stop_answers_every_request_sent_before_the_listener_closed(
-    start: Start, workers: int
+    start: Start,
 ) -> None:
-    service, address = start(workers)
+    service, address = start()
     with Load(address) as load:
         service.kill(signal.SIGTERM)
         load.wait_refused()
@@ -222,9 +225,8 @@ def test_nginx_sees_no_failure_while_workers_change(serve: Serve, workers: int) 
 
 
 @pytest.mark.soak
-@pytest.mark.parametrize("workers", [1, 4])
-def test_any_sequence_of_changes_drops_no_request(start: Start, workers: int) -> None:
-    service, address = start(workers, "--max-requests", "2000")
+def test_any_sequence_of_changes_drops_no_request(start: Start) -> None:
+    service, address = start("--max-requests", "2000")
     with Load(address, keep_alive=6) as load:
         for _ in range(SOAK):
             random.choice(CHANGES)(service)
