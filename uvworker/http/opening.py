@@ -21,7 +21,7 @@ logger = logging.getLogger("uvicorn.error")
 
 
 class Opening:
-    """Opens one connection per call.
+    """Opens one connection per call; constructed on the loop.
 
     *make*: returns a new protocol. Where a PROXY header came, its ``client`` and
     ``server`` are set before ``connection_made``.
@@ -39,38 +39,37 @@ class Opening:
         self._make = make
         self._proxy_protocol = proxy_protocol
         self._certificates = certificates
+        self._plain = proxy_protocol is None and certificates is None
+        self._loop = asyncio.get_running_loop()
 
     async def __call__(self, connection: socket.socket) -> None:
         """Open *connection*, a non-blocking socket, or close it."""
         try:
-            await self._open(connection)
+            if self._plain:
+                await self._loop.connect_accepted_socket(self._make, connection)
+            else:
+                await self._introduce(connection)
         except (OSError, ProxyProtocolError) as error:
             connection.close()
             level = logging.DEBUG if _is_departure(error) else logging.WARNING
             logger.log(level, "A connection was lost before HTTP: %s", error)
 
-    async def _open(self, connection: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        if self._proxy_protocol is None and self._certificates is None:
-            await loop.connect_accepted_socket(self._make, connection)
-            return
-        header = await self._header(loop, connection)
+    async def _introduce(self, connection: socket.socket) -> None:
+        header = await self._header(connection)
         certificates = self._certificates
-        await loop.connect_accepted_socket(
+        await self._loop.connect_accepted_socket(
             lambda: self._introduced(header),
             connection,
             ssl=certificates.context if certificates else None,
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if certificates else None,
         )
 
-    async def _header(
-        self, loop: asyncio.AbstractEventLoop, connection: socket.socket
-    ) -> Header:
+    async def _header(self, connection: socket.socket) -> Header:
         if self._proxy_protocol is None:
             return ABSENT
         unix = connection.family == socket.AF_UNIX
         peer = None if unix else connection.getpeername()[:2]
-        return await self._proxy_protocol.receive(loop, connection, peer)
+        return await self._proxy_protocol.receive(self._loop, connection, peer)
 
     def _introduced(self, header: Header) -> Any:
         protocol = self._make()

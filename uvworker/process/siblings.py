@@ -89,11 +89,13 @@ class Siblings:
         so that a few spread evenly too; of more where they come and go faster than
         evenness could help, and leaving each to a sibling doubles what it costs.
         """
+        self._slot.connections = connections
         if (now := time.monotonic()) - self._met_at >= KNOWN:
             self._meet(now)
+        if not self._rows:
+            return 0
         self._looks += 1
         self._slot.words[Word.LOOKS] += 1
-        self._slot.connections = connections
         lowest = self.lowest_connections()
         return (
             0 if lowest is None else connections - lowest - lowest // 32 - self._slack
