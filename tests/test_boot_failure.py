@@ -119,6 +119,24 @@ def test_threads_of_the_app_do_not_delay_the_halt(serve: Serve) -> None:
     assert service.wait_exit() == BOOT_FAILED
 
 
+def test_a_slow_end_of_the_interpreter_keeps_the_exit_code(serve: Serve) -> None:
+    """When the objects of the app are destroyed, no handler is left for an alarm."""
+    slow = """
+import sys, time
+
+class Slow:
+    def __del__(self, sleep=time.sleep):
+        sleep(3)
+
+sys.slow = Slow()  # where it lives to the end
+"""
+    service = serve(
+        slow + ASGI.format(startup="raise ValueError('no database')"), wait=0
+    )
+    assert service.wait_exit() == BOOT_FAILED
+    assert service.log.count("Booting worker") == 1
+
+
 def test_a_worker_between_two_attempts_beats_and_leaves_at_once(
     serve: Serve, tmp_path: Path
 ) -> None:
