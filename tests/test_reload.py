@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import httpx
 import pytest
 
 from .conftest import Serve
@@ -45,10 +46,14 @@ def save(path: Path, text: str) -> None:
 
 
 def wait_served(service: Service, words: str) -> str:
-    return wait_for(
-        lambda: text if words in (text := service.get().text) else "",
-        f"{words!r} in the answer",
-    )
+    def served() -> str:
+        try:
+            text = service.get().text
+        except httpx.RemoteProtocolError:  # a reload cuts what is in flight
+            return ""
+        return text if words in text else ""
+
+    return wait_for(served, f"{words!r} in the answer")
 
 
 @pytest.mark.parametrize("engine", ["auto", "poll", "inotify"])
