@@ -72,9 +72,3 @@ def leave(code: int) -> NoReturn:
     signal.signal(signal.SIGALRM, lambda _signum, _frame: os._exit(code))
     signal.setitimer(signal.ITIMER_REAL, INSIST)
     raise Leaving(code)
-
-
-# The interpreter takes all handlers away once `atexit` is through; an alarm would kill
-# from then on, with a code that means nothing. This one runs last: it is the first
-# to be registered, in the arbiter, and forks inherit it.
-atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
