@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import select
 import signal
 from typing import NoReturn
 
@@ -48,8 +49,13 @@ class HaltToken:
             return False
 
     def give_back(self) -> None:
-        """Let another take it: who had it did not bring the service to a halt."""
-        os.write(self._write, b"!")
+        """Let another take it: who had it did not bring the service to a halt.
+
+        All that waited for the halt find that out together; one token is enough.
+        """
+        there, _, _ = select.select([self._read], [], [], 0)
+        if not there:
+            os.write(self._write, b"!")
 
 
 class Leaving(SystemExit):
