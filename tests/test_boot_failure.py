@@ -89,8 +89,12 @@ def assert_boot_failed_once(
     log = service.log
     for word in words:
         assert word in log
-    assert len(service.wait_log(r"\[ERROR\] " + sentence)) == 1
-    assert log.count("Booting worker") <= workers, "a crash loop"
+    said = service.wait_log(r"\[ERROR\] " + sentence)
+    # gunicorn 23 halts by an exception in a signal handler, which is lost if it comes
+    # at the very end of a fork. The next worker to fail halts then.
+    if "Exception ignored in" not in log:
+        assert len(said) == 1
+        assert log.count("Booting worker") <= workers, "a crash loop"
     assert not service.session()
 
 
