@@ -28,15 +28,19 @@ class Bound(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.parser.feed_data(data)
 
+    def connection_lost(self, _error: Exception | None) -> None:
+        del self.write, self.close, self.parser  # or the collector has to find them
+
     def on_body(self, body: bytes) -> None:
         self.body.append(body)
 
     def on_message_complete(self) -> None:
+        self.stays = self.parser.should_keep_alive()
         self.loop.create_task(self.run())
 
     async def run(self) -> None:
         self.answer()
-        if not self.parser.should_keep_alive():
+        if not self.stays:
             self.close()
 
     def whole(self, body: bytes) -> None:

@@ -23,6 +23,7 @@ SPARE = 200  # file descriptors beside those of the connections
 @dataclass(frozen=True)
 class Weight:
     worker: int  # bytes resident, after a second of load
+    private: int  # of these, what is not shared with the arbiter
     connection: float  # bytes per idle connection
 
 
@@ -30,9 +31,9 @@ def weigh(server: Server, connections: int) -> Weight:
     """Weigh *server*, which serves the plain app, without and with *connections*."""
     warm_up = load("plain", WORKS["plain"], server.port, WARM)
     subprocess.run(warm_up, check=True, cwd=HERE, capture_output=True)
-    before = server.memory()
+    before, largest, private = server.memory()
     idle = [_visit(server.port) for _ in range(connections)]
-    after = sum(server.memory())
+    after, *_ = server.memory()
     poll = select.poll()
     for connection in idle:
         poll.register(connection, select.POLLIN)
@@ -40,7 +41,7 @@ def weigh(server: Server, connections: int) -> Weight:
         sys.exit(f"{server.name} closed {closed} of {connections} idle connections")
     for connection in idle:
         connection.close()
-    return Weight(max(before), (after - sum(before)) / connections)
+    return Weight(largest, private, (after - before) / connections)
 
 
 def _visit(port: int) -> socket.socket:

@@ -19,6 +19,7 @@ PACKAGES = (
     *("uvworker", "gunicorn", "gunicorn_h1c", "uvicorn", "uvicorn-worker", "uvloop"),
     *("httptools", "websockets", "granian", "hypercorn", "fastapi", "pydantic"),
 )
+MARK = "<!-- The rest is written by benchmarks/run.py --page. -->\n"
 Results = dict[str, Any]
 
 
@@ -87,11 +88,18 @@ def _targets(results: Results) -> list[list[str]]:
 
 
 def _memory(results: Results) -> str:
-    rows = [["", "worker, MB", "idle connection, kB"]]
+    rows = [["", "worker, MB", "private, MB", "idle connection, kB"]]
     for name, weight in results["memory"].items():
-        worker, connection = weight["worker"] / 1e6, weight["connection"] / 1e3
-        rows.append([name, f"{worker:.1f}", f"{connection:.2f}"])
+        worker, private = weight["worker"] / 1e6, weight["private"] / 1e6
+        connection = weight["connection"] / 1e3
+        rows.append([name, f"{worker:.1f}", f"{private:.1f}", f"{connection:.2f}"])
     return markdown(rows)
+
+
+def replace(page: Path, tables: str) -> None:
+    """Put *tables* where the page has its old ones: behind `MARK`, to its end."""
+    head, mark, _ = page.read_text().partition(MARK)
+    page.write_text(f"{head}{mark}\n{tables}\n")
 
 
 def markdown(rows: list[list[str]]) -> str:

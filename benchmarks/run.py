@@ -36,7 +36,10 @@ def main() -> None:
         "memory": memory(arguments.servers, arguments.connections),
     }
     arguments.json.write_text(json.dumps(results, indent=1) + "\n")
-    print(report.tables(results))
+    tables = report.tables(results)
+    print(tables)
+    if arguments.page:
+        report.replace(arguments.page, tables)
 
 
 def compare(
@@ -94,6 +97,7 @@ def _arguments() -> argparse.Namespace:
         default=Path("benchmarks.json"),
         help="where the figures go",
     )
+    parser.add_argument("--page", type=Path, help="whose tables these replace")
     arguments = parser.parse_args()
     for name, value in (QUICK if arguments.quick else WHOLE).items():
         if getattr(arguments, name) is None:

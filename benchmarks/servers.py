@@ -85,7 +85,12 @@ class Server:
         words[0] = str(Path(sys.executable).with_name(words[0]))
         with log.open("ab") as output:
             self._process = subprocess.Popen(
-                words, cwd=HERE, stdout=output, stderr=output, start_new_session=True
+                words,
+                cwd=HERE,
+                env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # as installed
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def wait(self) -> None:
@@ -123,10 +128,11 @@ class Server:
         stats = [_read(pid, "stat").rpartition(")")[2].split() for pid in self._pids()]
         return TICK * sum(int(stat[11]) + int(stat[12]) for stat in stats)
 
-    def memory(self) -> list[int]:
-        """Return the resident memory of each of its processes, in bytes."""
-        pages = [int(_read(pid, "statm").split()[1]) for pid in self._pids()]
-        return [count * os.sysconf("SC_PAGE_SIZE") for count in pages]
+    def memory(self) -> tuple[int, int, int]:
+        """Return bytes resident: of all its processes, the largest, its unshared."""
+        sizes = [_sizes(pid) for pid in self._pids()]
+        rss, private = max(sizes)
+        return sum(rss for rss, _ in sizes), rss, private
 
     def _pids(self) -> list[int]:
         """Return its processes; a grandchild is listed after its parent."""
@@ -159,6 +165,16 @@ def running(
 
 def _read(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text()
+
+
+def _sizes(pid: int) -> tuple[int, int]:
+    """Return a process's resident and private memory, in bytes."""
+    kilobytes = dict.fromkeys(("Rss", "Private_Clean", "Private_Dirty"), 0)
+    for line in _read(pid, "smaps_rollup").splitlines():
+        name, _, size = line.partition(":")
+        if name in kilobytes:
+            kilobytes[name] = int(size.split()[0])
+    return kilobytes.pop("Rss") * 1024, sum(kilobytes.values()) * 1024
 
 
 def _free_port() -> int:
