@@ -3,8 +3,13 @@
 The rooms, and the direction of imports::
 
     worker     the doorway that gunicorn calls; knows every room
+    configured its half in the arbiter: options, checks and reports
+    assembly   what a worker serves with, put together after the fork
     server     the uvicorn server inside it: start, serve, drain, quit
+    lifespan   the app's startup and shutdown
+    reload     what --reload serves while the app cannot be imported
     defaults   production settings to import in gunicorn.conf.py
+    __main__   python -m uvworker check
     config/    what a setting flows through
     process/   what a signal and a life sign flow through
     http/      what a connection and its requests flow through

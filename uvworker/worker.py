@@ -1,32 +1,27 @@
 """The doorway that gunicorn calls. It wires the rooms in lifecycle order.
 
-The only room that imports gunicorn, and with `assembly` the only one that knows all
-the others. What it decides itself is short: what each call and each signal sets off.
+With `configured`, its half in the arbiter, the only room that imports gunicorn; with
+`assembly` the only one that knows all others. What it decides itself is short: what
+each call and each signal sets off.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import functools
-import gc
 import os
 import time
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
+from typing import Any, ClassVar, NoReturn
 
 from gunicorn import glogging, util
 from gunicorn.errors import AppImportError
 from gunicorn.instrument import statsd
-from gunicorn.workers import base
 
-from .assembly import OURS, PARAMETERS, Assembly, NotServable, Parts, assemble
+from .assembly import Assembly, NotServable, Parts, assemble
 from .config import settings
-from .config.names import unknown_names
-from .config.options import Options
-from .config.report import Refused, Report, lost_over_http2, report
-from .config.requirements import unmet
-from .config.sources import OptionError, resolve, unapplied
+from .config.report import Refused
+from .config.sources import OptionError
+from .configured import ConfiguredWorker, report_of
 from .http import tls
 from .http.accesslog import LoggerKind
 from .lifespan import Lifespan, LifespanFailed
@@ -38,11 +33,6 @@ from .process.scoreboard import Scoreboard, State
 from .process.siblings import Siblings
 from .reload import failure_page, files_of
 from .server import Deadlines, Server, Stage
-
-if TYPE_CHECKING:
-    from typing_extensions import Unpack
-
-    from .config.arguments import Arguments
 
 # Failures that say all there is to say in their own words.
 PLAIN = (
@@ -57,7 +47,7 @@ PLAIN = (
 STATES = {Stage.DRAINING: State.DRAINING, Stage.LEAVING: State.LEAVING}
 
 
-class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
+class Worker(ConfiguredWorker):
     """Gunicorn worker class: serves an ASGI app with uvicorn.
 
     ``gunicorn -k uvworker.Worker -w 4 main:app``
@@ -66,73 +56,17 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     gunicorn setting reaches, as with ``uvicorn.workers.UvicornWorker``.
     """
 
-    CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
-    OPTIONS: ClassVar[Mapping[str, Any]] = {}  # of `configured`
-
     # What all workers of an arbiter share; made by the first one, before its fork.
     _board: ClassVar[Scoreboard | None] = None
     _halt_token: ClassVar[exits.HaltToken]
-    _frozen: ClassVar[Any] = None  # the app after whose import memory was frozen
-    _warned_of: ClassVar[Any] = None  # the configuration that was reported
-
-    @classmethod
-    def configured(cls, **options: Unpack[Arguments]) -> type[Worker]:
-        """Return this worker class with *options*, for ``worker_class`` in a conf file.
-
-        ``worker_class = uvworker.Worker.configured(ws_ping_interval=10)``
-
-        They are checked at start, and again by each worker that boots: an exception
-        in a configuration file would end the arbiter at a reload. A variable in the
-        environment wins over an option given here (`config.sources`).
-        """
-        return type(cls.__name__, (cls,), {"OPTIONS": {**cls.OPTIONS, **options}})
 
     # In the arbiter, before the fork
-
-    @classmethod
-    def check_config(cls, cfg: Any, log: Any) -> None:
-        """Refuse, before the first fork, what no worker could serve with.
-
-        Called by the arbiter at start, not at a reload; raises ``RuntimeError``,
-        which gunicorn prints as one line, and ends with exit code 1.
-        """
-        try:
-            options = cls._resolve()
-            _report(cfg, options).enforce()
-        except (OptionError, Refused) as error:
-            raise RuntimeError(str(error)) from error
-        told = settings.translate(cfg, options)
-        if lacking := " ".join(unmet(cfg, told, options)):
-            raise RuntimeError(lacking)
-        cls._warn(cfg, options, log)
-
-    @classmethod
-    def _resolve(cls) -> Options:
-        return resolve(
-            PARAMETERS,
-            config_kwargs=cls.CONFIG_KWARGS,
-            configured=cls.OPTIONS,
-            environ=os.environ,
-        )
-
-    @classmethod
-    def _warn(cls, cfg: Any, options: Options, log: Any) -> None:
-        """Name, once for each configuration, what has no effect in it."""
-        Worker._warned_of = cfg
-        for sentence in (
-            *_report(cfg, options).warnings,
-            *lost_over_http2(cfg, options),
-            *unknown_names(cfg),
-            *unapplied(os.environ),
-        ):
-            log.warning("%s", sentence)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         if Worker._board is None:
             Worker._board = Scoreboard()
             Worker._halt_token = exits.HaltToken()
-        self._look_at_reload()
         self._slot = Worker._board.claim(self.age)
         self._siblings = Siblings(Worker._board, self._slot)
         self._boot = Boot(
@@ -146,26 +80,6 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         self._loop: asyncio.AbstractEventLoop | None = None
         self._server: Server | None = None
         self._interrupted = False
-
-    def _look_at_reload(self) -> None:
-        """Do for the configuration of a reload what was done at start, but refuse.
-
-        What is refused fails the boot, beside workers that serve on.
-        """
-        with contextlib.suppress(OptionError):
-            options = self._resolve()
-            if Worker._warned_of is not self.cfg:
-                self._warn(self.cfg, options, self.log)
-            self._freeze(options)
-
-    def _freeze(self, options: Options) -> None:
-        """Keep the collector off a preloaded app, whose pages the fork shares."""
-        if not (options.gc_freeze and self.cfg.preload_app):
-            return
-        if Worker._frozen is not self.app.callable:
-            Worker._frozen = self.app.callable
-            gc.collect()
-            gc.freeze()
 
     # On both sides of the fork
 
@@ -221,7 +135,7 @@ class Worker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
         os.environ.update(self.cfg.env)
         self._options = options = self._resolve()
         self._settings = settings.translate(self.cfg, options)
-        _report(self.cfg, options).enforce()
+        report_of(self.cfg, options).enforce()
         self._boot.watch(options.boot_timeout)
         self._recycling = Recycling(
             max_requests=self._settings.max_requests,
@@ -448,11 +362,6 @@ class H11Worker(Worker):
     """A worker without compiled parts: h11 on asyncio's own loop."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"http": "h11", "loop": "asyncio"}
-
-
-def _report(cfg: Any, options: Options) -> Report:
-    parser = settings.translate(cfg, options).http_parser
-    return report(cfg, own_protocol=parser in OURS)
 
 
 def _kind(log: Any) -> LoggerKind:
