@@ -13,18 +13,23 @@ from .load import ECHO, Load
 from .service import Service, wait_for
 from .test_zero_loss import hup, settled
 
-# `ECHO`, whose start takes as many seconds as the file `delay` says.
+# `ECHO`, whose start takes as many seconds as the file `delay` says, and which is not
+# quick to give it up either.
 STARTS_SLOWLY = (
     ECHO.replace("async def app", "async def echo")
     + """
-import asyncio, pathlib
+import asyncio, pathlib, time
 
 async def app(scope, receive, send):
     if scope["type"] == "http":
         return await echo(scope, receive, send)
     await receive()
     print("starting", flush=True)
-    await asyncio.sleep(float(pathlib.Path("delay").read_text()))
+    try:
+        await asyncio.sleep(float(pathlib.Path("delay").read_text()))
+    except asyncio.CancelledError:
+        time.sleep(0.5)
+        raise
     await send({"type": "lifespan.startup.complete"})
     await receive()
     await send({"type": "lifespan.shutdown.complete"})

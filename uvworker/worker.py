@@ -247,7 +247,7 @@ class Worker(ConfiguredWorker):
         )
         handlers = signals.loop_handlers(
             loop,
-            drain=self._retirement.told,
+            drain=self._told,
             quit_=self._interrupt,
             reopen=functools.partial(self._reopen, assembly),
         )
@@ -302,6 +302,12 @@ class Worker(ConfiguredWorker):
 
     # How it is told, on the loop
 
+    def _told(self) -> None:
+        """TERM; the boot may go on as a task of this loop."""
+        if not self._running.started:
+            self._let_go()
+        self._retirement.told()
+
     def _drain(self, nobody_else: bool) -> None:
         self._running.drain(
             delay=self._options.drain_delay if nobody_else else 0.0,
@@ -332,7 +338,17 @@ class Worker(ConfiguredWorker):
 
     # In a signal handler
 
+    def _let_go(self) -> None:
+        """Close the listeners of a boot that ends, before siblings learn of its end.
+
+        Held until the exit, they would outlast those of the siblings: who connects
+        then is let in by the kernel, served by nobody, and reset.
+        """
+        for listener in self.sockets:
+            listener.sock.close()
+
     def _leave_boot(self) -> NoReturn:
+        self._let_go()
         self._slot.told = True
         for listener in self.sockets:
             listener.close()  # before the process ends, as `Server` does
