@@ -225,6 +225,7 @@ def test_nginx_sees_no_failure_while_workers_change(serve: Serve, workers: int) 
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(120 + 30 * SOAK)
 def test_any_sequence_of_changes_drops_no_request(start: Start) -> None:
     service, address = start("--max-requests", "2000")
     with Load(address, keep_alive=6) as load:
