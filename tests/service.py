@@ -208,7 +208,8 @@ class Service:
 
 def _environment(changes: dict[str, str | None]) -> dict[str, str]:
     """Return this process's environment with *changes*; None removes a name."""
-    changed = {**os.environ, "PYTHONUNBUFFERED": "1", **changes}
+    ours = {"PYTHONUNBUFFERED": "1", "UVWORKER_SOAK": None}  # which is no option
+    changed = {**os.environ, **ours, **changes}
     return {name: value for name, value in changed.items() if value is not None}
 
 
