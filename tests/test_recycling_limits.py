@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-import pytest
-
 from .conftest import Serve
 from .load import ECHO, Load
 from .service import READY, Service, wait_for
@@ -106,10 +104,11 @@ def test_a_preloaded_app_is_frozen_where_that_is_asked_for(serve: Serve) -> None
     assert frozen(serve(FROZEN, "--preload", env=env)) > 1000
 
 
-@pytest.mark.parametrize(
-    ("options", "env"), [((), {"UVWORKER_GC_FREEZE": "true"}), (("--preload",), {})]
-)
-def test_nothing_is_frozen_otherwise(
-    serve: Serve, options: tuple[str, ...], env: dict[str, str]
+def test_without_a_preloaded_app_what_the_arbiter_loaded_is_frozen(
+    serve: Serve,
 ) -> None:
-    assert frozen(serve(FROZEN, *options, env=env)) == 0
+    assert frozen(serve(FROZEN)) > 1000
+
+
+def test_a_preloaded_app_is_not_frozen_unasked(serve: Serve) -> None:
+    assert frozen(serve(FROZEN, "--preload")) == 0
