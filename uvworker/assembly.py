@@ -10,7 +10,8 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from importlib.util import find_spec
+from typing import Any
 
 import uvicorn
 
@@ -27,7 +28,9 @@ from .http.peers import TrustedPeers
 from .http.proxyproto import ProxyProtocol
 from .http.tls import Certificates
 
-if TYPE_CHECKING:
+# In the arbiter, so that the fork shares it and a worker that has changed its user need
+# not read it. A worker with h11 is for who cannot install httptools.
+if find_spec("httptools"):
     from .http.protocol import HTTPProtocol
 
 PARAMETERS = inspect.signature(uvicorn.Config).parameters
@@ -172,9 +175,6 @@ def _protocol(
     certificates: Certificates | None,
 ) -> type[HTTPProtocol]:
     """Return our protocol class with this worker's policy."""
-    # Here, because a worker with h11 is for who cannot install httptools.
-    from .http.protocol import HTTPProtocol  # noqa: PLC0415
-
     return HTTPProtocol.configured(
         limits=_limits(settings, options),
         record=record,

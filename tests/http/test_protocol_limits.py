@@ -107,7 +107,7 @@ MEMORY = """
 
     while not server.started:
         time.sleep(0.01)
-    attack(2)  # whatever is imported or allocated on the first occasion
+    attack(20)  # whatever is imported or allocated on the first occasion
     before = rss()
     attack(100)
     print(rss() - before)
