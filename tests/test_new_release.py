@@ -64,7 +64,7 @@ def test_no_request_waits_for_a_start_of_four_seconds(start, tmp_path: Path) -> 
         load.answer(300)
         (tmp_path / "delay").write_text("4")
         told = time.monotonic()
-        hup(service)
+        hup(service, 2)
         over = time.monotonic()
         load.answer(20)
     assert load.failures == []
@@ -79,7 +79,7 @@ def test_a_start_longer_than_graceful_timeout_is_waited_for(
     service = start("--graceful-timeout", "1")
     (tmp_path / "delay").write_text("3")
     with Load(("127.0.0.1", service.port), pause=0.01) as load:
-        hup(service)
+        hup(service, 2)
         load.answer(20)
     assert load.failures == []
 

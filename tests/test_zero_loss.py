@@ -111,24 +111,24 @@ def serving(service: Service) -> int:
     return service.log.count(READY)
 
 
-def hup(service: Service) -> None:
+def hup(service: Service, count: int) -> None:
     old = set(service.workers())
     service.kill(signal.SIGHUP)
-    settled(service, old, len(old))
+    settled(service, old, count)
 
 
-def term_one(service: Service) -> None:
-    count, victim = len(service.workers()), random.choice(service.workers())
+def term_one(service: Service, count: int) -> None:
+    victim = random.choice(service.workers())
     service.kill(signal.SIGTERM, victim)
     settled(service, {victim}, count)
 
 
-def ttin_and_ttou(service: Service) -> None:
-    before, workers = serving(service), service.workers()
+def ttin_and_ttou(service: Service, count: int) -> None:
+    before, oldest = serving(service), service.workers()[0]
     service.kill(signal.SIGTTIN)
     service.ready(before + 1)
     service.kill(signal.SIGTTOU)
-    settled(service, set(workers[:1]), len(workers))
+    settled(service, {oldest}, count)
 
 
 def settled(service: Service, gone: set[int], count: int) -> None:
@@ -145,29 +145,31 @@ def settled(service: Service, gone: set[int], count: int) -> None:
 CHANGES = [hup, term_one, ttin_and_ttou]
 
 
-def test_four_reloads_drop_no_request(start: Start) -> None:
+def test_four_reloads_drop_no_request(start: Start, workers: int) -> None:
     service, address = start()
     with Load(address) as load:
         for _ in range(4):
-            hup(service)
+            hup(service, workers)
             load.answer(20)
     assert load.failures == []
 
 
-def test_a_worker_told_to_stop_drops_no_request(start: Start) -> None:
+def test_a_worker_told_to_stop_drops_no_request(start: Start, workers: int) -> None:
     service, address = start()
     with Load(address) as load:
         for _ in range(3):
-            term_one(service)
+            term_one(service, workers)
             load.answer(20)
     assert load.failures == []
 
 
-def test_one_worker_more_and_one_less_drops_no_request(start: Start) -> None:
+def test_one_worker_more_and_one_less_drops_no_request(
+    start: Start, workers: int
+) -> None:
     service, address = start()
     with Load(address) as load:
         for _ in range(2):
-            ttin_and_ttou(service)
+            ttin_and_ttou(service, workers)
             load.answer(20)
     assert load.failures == []
 
@@ -219,17 +221,17 @@ def test_nginx_sees_no_failure_while_workers_change(serve: Serve, workers: int) 
     service = serve(ECHO, "-w", str(workers), wait=workers)
     with nginx_before(service) as door, Load(door) as load:
         for change in CHANGES:
-            change(service)
+            change(service, workers)
             load.answer(20)
     assert load.failures == []
 
 
 @pytest.mark.soak
 @pytest.mark.timeout(120 + 30 * SOAK)
-def test_any_sequence_of_changes_drops_no_request(start: Start) -> None:
+def test_any_sequence_of_changes_drops_no_request(start: Start, workers: int) -> None:
     service, address = start("--max-requests", "2000")
     with Load(address, keep_alive=6) as load:
         for _ in range(SOAK):
-            random.choice(CHANGES)(service)
+            random.choice(CHANGES)(service, workers)
             load.answer(10)
             assert load.failures == []
