@@ -1,6 +1,6 @@
 """Nothing is kept of a request: a worker that has served long weighs what it weighed.
 
-``UVWORKER_SOAK=200 pytest -m soak tests/test_soak.py`` sends 200,000 requests.
+``UVWORKER_SOAK=206 pytest -m soak tests/test_soak.py`` sends 200,000 requests.
 """
 
 from __future__ import annotations
