@@ -262,7 +262,9 @@ async def app(scope, receive, send):
 # Nobody may not read a Python below /root, so root imports it all.
 IMPORTED = """
 import uvicorn, uvloop
-uvicorn.Config(lambda: None, factory=True, log_config=None).load()
+config = uvicorn.Config(lambda: None, factory=True, log_config=None)
+config.load()
+config.get_loop_factory()
 """
 
 

@@ -157,8 +157,9 @@ def test_a_websocket_that_is_rejected_has_the_status_of_its_answer() -> None:
 
     async def answering(_scope: Any, receive: Any, send: Any) -> None:
         await receive()
-        start = {"type": "websocket.http.response.start", "status": 401, "headers": []}
-        await send(start)
+        headers = [(b"content-length", b"4")]
+        start = {"type": "websocket.http.response.start", "status": 401}
+        await send({**start, "headers": headers})
         await send({"type": "websocket.http.response.body", "body": b"who?"})
 
     async def failing(_scope: Any, _receive: Any, _send: Any) -> None:
