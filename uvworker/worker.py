@@ -308,9 +308,9 @@ class Worker(ConfiguredWorker):
             self._let_go()
         self._retirement.told()
 
-    def _drain(self, nobody_else: bool) -> None:
+    def _drain(self, nobody_else: bool, wait: float) -> None:
         self._running.drain(
-            delay=self._options.drain_delay if nobody_else else 0.0,
+            delay=wait + (self._options.drain_delay if nobody_else else 0.0),
             take_backlog=nobody_else or self.cfg.reuse_port,
         )
 

@@ -6,19 +6,24 @@ import asyncio
 import logging
 
 from uvworker.process.recycling import Recycling
-from uvworker.process.retirement import Retirement
+from uvworker.process.retirement import LAST, Retirement
 from uvworker.process.scoreboard import Scoreboard, Slot
 
 from .test_scoreboard import end, spawn
 
+Drained = list[tuple[bool, float]]  # whether nobody else accepts, seconds to go on
 
-def retirement(board: Scoreboard, slot: Slot, drained: list[bool]) -> Retirement:
+
+def retirement(board: Scoreboard, slot: Slot, drained: Drained) -> Retirement:
+    def drain(nobody_else: bool, wait: float) -> None:
+        drained.append((nobody_else, wait))
+
     log = logging.getLogger(__name__)
-    return Retirement(board, slot, Recycling(), drain=drained.append, log=log)
+    return Retirement(board, slot, Recycling(), drain=drain, log=log)
 
 
 def test_workers_told_together_do_not_leave_the_backlog_to_each_other() -> None:
-    drained: list[bool] = []  # with whether nobody else accepts
+    drained: Drained = []
 
     async def stop(retirements: list[Retirement]) -> None:
         for each in retirements:
@@ -39,4 +44,4 @@ def test_workers_told_together_do_not_leave_the_backlog_to_each_other() -> None:
     finally:
         for pid in pids:
             end(pid)
-    assert drained == [True, True]
+    assert drained == [(True, 0.0), (True, LAST)]

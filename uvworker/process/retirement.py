@@ -19,10 +19,17 @@ GIVE_WAY = 10  # looks, a second in all
 SETTLE = 0.05  # seconds from wanting to be recycled to deciding whose turn it is
 
 
+# Seconds for which the youngest accepts longer when all stop. The others, all woken at
+# once, may wait for a processor between emptying the backlog and closing it; what comes
+# in that moment is lost only if theirs was the last descriptor of the listener.
+LAST = 0.2
+
+
 class Retirement:
     """One worker's retirement; constructed in the worker, told on its loop.
 
-    *drain*: called once, with whether nobody else accepts from now on.
+    *drain*: called once, with whether nobody else accepts from now on, and with the
+    seconds for which it should go on accepting all the same.
     *log*: gunicorn's logger.
     """
 
@@ -32,7 +39,7 @@ class Retirement:
         slot: Slot,
         recycling: Recycling,
         *,
-        drain: Callable[[bool], object],
+        drain: Callable[[bool, float], object],
         log: Any,
     ) -> None:
         self._board = board
@@ -104,8 +111,10 @@ class Retirement:
 
     def leave(self) -> None:
         """Drain now."""
-        kept = [w for w in self._others() if w.alive and not w.told]
-        self._drain(not any(worker.state is State.SERVING for worker in kept))
+        others = [w for w in self._others() if w.alive and w.state is State.SERVING]
+        nobody_else = all(worker.told for worker in others)
+        told_last = all(worker.age < self._slot.age for worker in others)
+        self._drain(nobody_else, LAST if nobody_else and others and told_last else 0.0)
 
     def _others(self) -> list[WorkerView]:
         return self._board.siblings(self._slot)
