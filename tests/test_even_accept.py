@@ -16,6 +16,7 @@ import trustme
 
 from .conftest import Serve
 from .load import Address
+from .proxies import needs
 from .service import PATIENCE
 
 # Answers with the worker's pid, after as many seconds as the query says, and with the
@@ -146,6 +147,7 @@ def test_a_silent_proxy_delays_nobody(serve: Serve) -> None:
         answer(proxied)
 
 
+@needs("ss")
 def test_the_backlog_is_what_was_asked_for(serve: Serve) -> None:
     service = serve(APP, "--backlog", "77")
     command = ["ss", "-ltnH", f"sport = :{service.port}"]
