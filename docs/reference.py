@@ -156,7 +156,10 @@ def _assignments(path: str) -> Iterator[tuple[str, str, str]]:
         directly_below = bool(lines[node.lineno - 2])
         why = " ".join(above) or (why if directly_below else "")
         name = ast.unparse(node.targets[0])
-        yield f"`{name}`", f"`{ast.unparse(node.value)}`", why
+        value = ast.get_source_segment(
+            source, node.value
+        )  # `unparse` varies by version
+        yield f"`{name}`", f"`{value}`", why
 
 
 def _exits() -> str:
