@@ -45,7 +45,6 @@ class Settings:
     reload: bool = False
 
     # Connections
-    backlog: int = 2048
     worker_connections: int | None = None  # None: no ceiling, see `_ceiling`
     keepalive: float = 2.0  # seconds; 0: close after each response
     asgi_disconnect_grace_period: int | None = None  # seconds; None: see `_grace`
@@ -55,7 +54,6 @@ class Settings:
     limit_request_fields: int = 100
     limit_request_field_size: int = 8190  # bytes
     permit_obsolete_folding: bool = False
-    permit_unconventional_http_method: bool = False
     permit_unconventional_http_version: bool = False
     casefold_http_method: bool = False
 
@@ -64,9 +62,6 @@ class Settings:
     asgi_lifespan: str = "auto"
     http_parser: str | type = "auto"  # uvicorn's word: auto, httptools, h11, or more
     http_protocols: tuple[str, ...] = ("h1",)
-    http2_cleartext: str = "off"
-    http2_max_concurrent_streams: int = 100
-    http2_max_header_list_size: int = 65536  # bytes
     root_path: str = ""
     websocket_max_message_size: int = 16 * 1024 * 1024  # bytes
 
@@ -90,9 +85,6 @@ class Settings:
     access_log_format: str = (
         '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
     )
-    syslog: bool = False
-    disable_redirect_access_to_syslog: bool = False
-    statsd_host: Any = None  # gunicorn's parsed address; None: no metrics
 
     # Hooks that cost a request something; None where nobody set them
     pre_request: Callable[..., Any] | None = None

@@ -18,7 +18,6 @@ WEIGH = 0.1  # seconds between two looks at the siblings that shall take over
 GIVE_WAY = 10  # looks, a second in all
 SETTLE = 0.05  # seconds from wanting to be recycled to deciding whose turn it is
 
-
 # Seconds for which the youngest accepts longer when all stop. The others, all woken at
 # once, may wait for a processor between emptying the backlog and closing it; what comes
 # in that moment is lost only if theirs was the last descriptor of the listener.
