@@ -239,3 +239,11 @@ def test_strict_mypy_finds_a_users_mistakes(tmp_path: Path) -> None:
     said = mypy(tmp_path, MISTAKES)
     lines = {line.split(":")[1] for line in said.splitlines() if ": error:" in line}
     assert lines == {"3", "4", "5"}, said
+
+
+def test_uvicorns_access_log_option_turns_the_lines_off(serve: Serve) -> None:
+    args = ("--access-logfile", "access.log")
+    service = serve(HELLO, *args, env={"UVICORN_ACCESS_LOG": "false"})
+    service.get()
+    assert service.stop() == 0
+    assert (service.directory / "access.log").read_text() == ""

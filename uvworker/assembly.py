@@ -84,6 +84,7 @@ def assemble(
         parts.kind,
         settings.access_log_format,
         as_json=options.access_log_json,
+        lines=options.access_log is not False,
     )
     app, interface = _app(parts, options)
     hooks = settings.pre_request, settings.post_request

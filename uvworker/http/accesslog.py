@@ -36,6 +36,7 @@ class AccessLog:
             request, and whether to write is its affair.
         line_format: gunicorn's `access_log_format`.
         as_json: Write a JSON object per line instead.
+        lines: False: no lines, whatever the logger would write; metrics all the same.
 
     Attributes:
         record: Takes each record; None if no log and no metric wants one.
@@ -47,14 +48,22 @@ class AccessLog:
     """
 
     def __init__(
-        self, logger: Any, kind: LoggerKind, line_format: str, *, as_json: bool = False
+        self,
+        logger: Any,
+        kind: LoggerKind,
+        line_format: str,
+        *,
+        as_json: bool = False,
+        lines: bool = True,
     ) -> None:
         self._turn: _Turn | None = None
         self.record: Recorder | None = None
+        if kind == "custom" and not lines:
+            return
         if kind == "custom":
             self.record = _custom(logger, as_json=as_json)
             return
-        if is_enabled(logger):
+        if lines and is_enabled(logger):
             self._turn = _turn(logger, kind, None if as_json else line_format)
             self.record = self._turn.record
         if kind == "statsd":
