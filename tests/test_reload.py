@@ -49,7 +49,8 @@ def wait_served(service: Service, words: str) -> str:
     def served() -> str:
         try:
             text = service.get().text
-        except httpx.RemoteProtocolError:  # a reload cuts what is in flight
+        except (httpx.RemoteProtocolError, httpx.ReadError):
+            # A reload cuts what is in flight: between two reads, or with bytes unread.
             return ""
         return text if words in text else ""
 
