@@ -135,24 +135,28 @@ class Forwarding:
             ForwardedError: the headers are malformed or contradict one another.
 
         """
-        claims: Claims = {}
-        for name, value in scope["headers"]:
-            if name in self.names:
-                claims.setdefault(name, []).append(value)
-        if not claims:
+        names = self.names
+        said = [header for header in scope["headers"] if header[0] in names]
+        if not said:
             return
+        claims: Claims = {}
+        for name, value in said:
+            claims.setdefault(name, []).append(value)
         if self.forwarded_header == "rfc7239":
             self._apply_forwarded(scope, claims)
         else:
             self._apply_scheme(scope, claims)
             self._apply_forwarded_for(scope, claims)
-        _apply_mount(scope, claims)
+        if SCRIPT_NAME in claims or PATH_INFO in claims:
+            _apply_mount(scope, claims)
 
     def _apply_scheme(self, scope: MutableMapping[str, Any], claims: Claims) -> None:
+        meanings = self.secure_values
         verdicts = {
-            value in secure
-            for name, secure in self.secure_values.items()
-            for value in claims.get(name, ())
+            value in meanings[name]
+            for name, values in claims.items()
+            if name in meanings
+            for value in values
         }
         if len(verdicts) > 1:
             raise ForwardedError(
