@@ -81,10 +81,11 @@ def _user(record: AccessRecord) -> str:
 
 
 def _request_line(record: AccessRecord) -> str:
-    if not record.method:  # refused before its first line was read
+    method = record.method
+    if not method:  # refused before its first line was read
         return "-"
     target = record.request_target().decode("latin-1")
-    return _quotable(f"{record.method} {target} {record.protocol}")
+    return _quotable(f"{method} {target} {record.protocol}")
 
 
 def _seconds(record: AccessRecord) -> str:
@@ -130,7 +131,7 @@ def _response_field(name: str) -> _Atom:
 
 
 _ATOMS: dict[str, _Atom] = {
-    "h": lambda record: _quotable(record.peer[0]) if record.peer else "-",
+    "h": lambda record: record.peer[0] if record.peer else "-",
     "l": lambda _: "-",
     "u": _user,
     "r": _request_line,

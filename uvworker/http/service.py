@@ -143,7 +143,8 @@ class Service:
         """
         held, self.held = self.held, []
         for cycle in held:
-            cycle.flush()
+            if cycle.head:
+                cycle.flush()
 
     def full(self) -> bool:
         """Tell whether uvicorn's `limit_concurrency` is reached."""
