@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import datetime as dt
 import importlib.metadata
 import os
@@ -23,7 +22,7 @@ MARK = "<!-- The rest is written by benchmarks/run.py --page. -->\n"
 Results = dict[str, Any]
 
 
-def machine(arguments: argparse.Namespace) -> dict[str, Any]:
+def machine() -> dict[str, Any]:
     """Return what has to be known about a run to compare it with another."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     cpus = [line.partition(": ")[2] for line in info if line.startswith("model name")]
@@ -33,9 +32,6 @@ def machine(arguments: argparse.Namespace) -> dict[str, Any]:
         "kernel": platform.release(),
         "python": platform.python_version(),
         "versions": {name: _version(name) for name in PACKAGES},
-        "rounds": arguments.rounds,
-        "seconds": arguments.seconds,
-        "connections": arguments.connections,
         "load average before": round(os.getloadavg()[0], 1),
     }
 
@@ -109,10 +105,17 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join([lines[0], rule, *lines[1:]])
 
 
-def _about(about: dict[str, Any]) -> str:
+def where(about: dict[str, Any]) -> str:
+    """Return one line from what `machine` found."""
     versions = ", ".join(f"{name} {v}" for name, v in about["versions"].items())
     return (
         f"{about['date']}, {about['cpu']}, Linux {about['kernel']}, Python "
-        f"{about['python']}; {versions}. Medians of {about['rounds']} rounds of "
+        f"{about['python']}; {versions}."
+    )
+
+
+def _about(about: dict[str, Any]) -> str:
+    return (
+        f"{where(about)} Medians of {about['rounds']} rounds of "
         f"{about['seconds']} s; memory with {about['connections']} idle connections."
     )

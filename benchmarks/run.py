@@ -28,7 +28,10 @@ def main() -> None:
     arguments = _arguments()
     allow_files(arguments.connections)
     results = {
-        "about": report.machine(arguments),
+        "about": {
+            **report.machine(),
+            **{name: getattr(arguments, name) for name in WHOLE},
+        },
         "works": {
             work: compare(work, arguments.servers, arguments)
             for work in arguments.works

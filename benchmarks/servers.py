@@ -40,6 +40,11 @@ class Peer:
     logged: str = ""
     lacks: tuple[str, ...] = ()  # works that it has no answer for
 
+    def line(self, app: str, logged: bool) -> str:
+        """Return the whole command for *app*, with ``{port}`` and ``{log}``."""
+        arguments = self.logged if logged else self.quiet
+        return f"{self.command} {arguments}".replace("{app}", app)
+
 
 PEERS = {
     "uvworker": Peer(
@@ -73,20 +78,18 @@ PEERS = {
 
 
 class Server:
-    """One server, started by its construction."""
+    """One server, started by its construction, by a command with ``{port}``."""
 
-    def __init__(self, name: str, app: str, log: Path, *, logged: bool = False) -> None:
-        peer = PEERS[name]
+    def __init__(
+        self, name: str, command: str, log: Path, directory: Path = HERE
+    ) -> None:
         self.name, self.port, self.log = name, _free_port(), log
-        command = f"{peer.command} {peer.logged if logged else peer.quiet}"
-        words = [
-            word.format(port=self.port, app=app, log=log) for word in command.split()
-        ]
+        words = [word.format(port=self.port, log=log) for word in command.split()]
         words[0] = str(Path(sys.executable).with_name(words[0]))
         with log.open("ab") as output:
             self._process = subprocess.Popen(
                 words,
-                cwd=HERE,
+                cwd=directory,
                 env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""},  # as installed
                 stdout=output,
                 stderr=output,
@@ -152,7 +155,7 @@ def running(
         try:
             for name in names:
                 log = Path(directory) / name
-                servers.append(Server(name, app, log, logged=logged))
+                servers.append(Server(name, PEERS[name].line(app, logged), log))
             for server in servers:
                 server.wait()
             yield servers
