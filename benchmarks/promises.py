@@ -154,7 +154,8 @@ def told(served: float) -> str:
 
 def blocked_loop(start: Start) -> str:
     with start() as service:
-        service.client().request("GET", "/block")
+        client = service.client()
+        client.request("GET", "/block")
         wait_for(lambda: service.who("first blocks"), PATIENCE)
         [blocked] = service.who("first blocks")
         if not wait_for(lambda: blocked not in service.living(), NOTICE):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -123,8 +124,9 @@ class Service(Server):
         return HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
 
     def refuses(self) -> bool:
+        """Whether nobody listens any more."""
         try:
-            self.client().connect()
+            socket.create_connection(("127.0.0.1", self.port), PATIENCE).close()
         except OSError:
             return True
         return False
