@@ -71,9 +71,7 @@ PEERS = {
         "",
         "--access-logfile {log}",
     ),
-    "bound": Peer(
-        "python bound.py {port} {app}", lacks=("access log", "FastAPI", "WebSocket")
-    ),
+    "bound": Peer("python bound.py {port} {app}", lacks=("access log", "WebSocket")),
 }
 
 
