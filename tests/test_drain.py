@@ -61,6 +61,29 @@ async def websocket(scope, receive, send):
 GET = b"GET %b HTTP/1.1\r\nHost: test\r\n\r\n"
 
 
+# What libraries for server-sent events do, to hear that the server is to leave.
+LISTENING = """
+import asyncio, uvicorn
+
+leaving = asyncio.Event()
+handle_exit = uvicorn.Server.handle_exit
+
+def hear(server, *args):
+    leaving.set()
+    handle_exit(server, *args)
+
+uvicorn.Server.handle_exit = hear
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while not leaving.is_set():
+        await send({"type": "http.response.body", "body": b"x", "more_body": True})
+        await asyncio.sleep(0.02)
+    await send({"type": "http.response.body", "body": b"the end"})
+"""
+
+
 def stop_accepting(service: Service) -> None:
     """Tell the arbiter to stop, and wait until no worker accepts any more."""
     address = "127.0.0.1", service.port
@@ -162,6 +185,18 @@ def test_a_stream_that_does_not_listen_is_cut_and_the_app_shut_down(
     assert service.wait_exit() == 0
     assert service.out == "stream told\nlifespan closed\n"
     assert "Cancelling 1 request(s) out of time." in service.log
+
+
+def test_an_app_that_listens_for_uvicorns_exit_hears_of_a_drain_at_once(
+    serve: Serve,
+) -> None:
+    service = serve(LISTENING, "--graceful-timeout", "20")
+    with service.connect() as connection:
+        connection.sendall(GET % b"/")
+        assert connection.recv(1)
+        service.kill(signal.SIGTERM)
+        assert read_all(connection).endswith(b"the end\r\n0\r\n\r\n")
+    assert service.wait_exit() == 0
 
 
 # WebSockets

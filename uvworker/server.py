@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import enum
 import logging
+import signal
 import socket
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -222,6 +223,9 @@ class Server(uvicorn.Server):
         if self._left:
             return
         self._left = True
+        # Libraries for server-sent events (sse-starlette) replace uvicorn's method to
+        # hear of this, and end their streams now rather than near the deadline.
+        self.handle_exit(signal.SIGTERM, None)
         self._on_stage(Stage.DRAINING)
         self._acceptor.pause()
         if self._take_backlog:
