@@ -132,7 +132,8 @@ class Lifespan:
 
 def _sentence(event: str, message: str) -> str:
     """Say what failed: "application startup failed: ...", as the app put it."""
-    return f"application {event.removeprefix('lifespan.')} failed: {message}"
+    what = f"application {event.removeprefix('lifespan.')} failed"
+    return f"{what}: {message}" if message else f"{what}, and the app does not say why."
 
 
 def _retrieve(task: asyncio.Task[None]) -> BaseException | None:
