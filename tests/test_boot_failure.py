@@ -46,9 +46,21 @@ BROKEN = {
         r"Worker \d cannot start: Application object must be callable",
         APP_NOT_LOADED,
     ),
+    "factory of a coroutine": (
+        "async def app(): ...",
+        [],
+        r"Worker \d cannot start: the factory returned a coroutine, which is not call",
+        APP_NOT_LOADED,
+    ),
+    "factory of nothing": (
+        "def app(): ...",
+        [],
+        r"Worker \d cannot start: the factory returned a NoneType, which is not call",
+        APP_NOT_LOADED,
+    ),
     "WSGI app": (
         "def app(environ, start_response): ...",
-        ["-k gthread", 'interface = "wsgi"'],
+        ["-k gthread", "UVICORN_INTERFACE=wsgi"],
         r"Worker \d cannot start: .* it is a WSGI app",
         APP_NOT_LOADED,
     ),
@@ -59,6 +71,12 @@ BROKEN = {
         ),
         ["no database"],
         r"Worker \d cannot start: application startup failed",
+        BOOT_FAILED,
+    ),
+    "startup fails without a word": (
+        ASGI.format(startup="await send({'type': 'lifespan.startup.failed'})"),
+        [],
+        r"Worker \d cannot start: application startup failed, and .* not say why\.",
         BOOT_FAILED,
     ),
     "startup raises": (

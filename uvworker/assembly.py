@@ -129,7 +129,7 @@ def _app(parts: Parts, options: Options) -> tuple[Any, str]:
                 "The app takes no arguments, so it is called as a factory; "
                 "write `module:name()` to say so."
             )
-        app = app()
+        app = made_by(app)
     if options.interface == "wsgi":
         return _wsgi(app), "asgi3"
     if options.interface != "auto":
@@ -139,9 +139,22 @@ def _app(parts: Parts, options: Options) -> tuple[Any, str]:
         raise NotServable(
             "the app takes (environ, start_response): it is a WSGI app, and uvworker "
             "serves ASGI. Serve it with gunicorn's own worker (-k gthread), or set "
-            'the option interface = "wsgi".'
+            'the option interface = "wsgi", as UVICORN_INTERFACE=wsgi for one.'
         )
     return app, spoken
+
+
+def made_by(factory: Callable[[], Any]) -> Any:
+    """Return the app that *factory* makes; raise :class:`NotServable` if it is none."""
+    app = factory()
+    if callable(app):
+        return app
+    if inspect.iscoroutine(app):
+        app.close()  # or Python warns that nobody awaited it
+    raise NotServable(
+        f"the factory returned a {type(app).__name__}, which is not callable; it has "
+        "to be a plain function that returns the app."
+    )
 
 
 def _wsgi(app: Any) -> Any:
