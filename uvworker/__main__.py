@@ -16,9 +16,12 @@ from importlib.metadata import version
 
 import uvicorn
 from gunicorn.app.wsgiapp import WSGIApplication
+from gunicorn.errors import AppImportError
 
+from .assembly import NotServable, made_by
 from .config.check import Verdict, check
 from .config.interface import interface_of
+from .configured import ConfiguredWorker
 
 USAGE = "python -m uvworker check [gunicorn's arguments] [APP_MODULE]"
 
@@ -64,8 +67,11 @@ def _prepare(application: WSGIApplication) -> None:
             sys.path.insert(0, os.path.abspath(path))  # noqa: PTH100  # as it does
 
 
-def _foreign(worker_class: type) -> list[str]:
-    if hasattr(worker_class, "CONFIG_KWARGS"):
+def _foreign(worker_class: type | str) -> list[str]:
+    """Return a sentence if it is none of ours; gunicorn says a string of no class."""
+    if isinstance(worker_class, str):
+        return [f"There is no worker class {worker_class}; uvworker.Worker is one."]
+    if issubclass(worker_class, ConfiguredWorker):
         return []
     name = f"{worker_class.__module__}.{worker_class.__qualname__}"
     return [f"The worker class is {name}; this is a check of uvworker.Worker."]
@@ -74,6 +80,10 @@ def _foreign(worker_class: type) -> list[str]:
 def _import(application: WSGIApplication, interface: str) -> list[str]:
     try:
         app = application.wsgi()
+        if interface_of(app) == "factory":  # which a worker calls
+            app = made_by(app)
+    except (AppImportError, NotServable) as error:
+        return [f"The app {application.app_uri} cannot be loaded: {error}"]
     except (Exception, SystemExit):  # noqa: BLE001  # the app's code may do anything
         traceback.print_exc()
         return [f"The app {application.app_uri} does not import."]

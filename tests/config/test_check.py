@@ -96,16 +96,51 @@ def test_an_app_that_does_not_import_fails_with_its_traceback(check, tmp_path):
     assert "ZeroDivisionError" in done.stderr
 
 
+def test_an_app_that_is_not_there_fails_in_one_sentence(check):
+    done = check("main:ap")
+    assert done.returncode == 1
+    assert "Failed to find attribute 'ap' in 'main'" in done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_a_factory_is_called_as_a_worker_calls_it(check, tmp_path):
+    (tmp_path / "made.py").write_text(
+        "async def app(scope, receive, send): ...\n"
+        "def wsgi(environ, start_response): ...\n"
+        "def create(): return app\n"
+        "def create_wsgi(): return wsgi\n"
+        "async def create_async(): return app\n"
+    )
+    assert check("made:create").returncode == 0
+    assert "is a WSGI app" in check("made:create_wsgi").stdout
+    assert "returned a coroutine" in check("made:create_async").stdout
+
+
+def test_what_the_configuration_needs_and_is_missing_fails(check):
+    done = check("main:app", "--worker-tmp-dir", "no/such/directory")
+    assert done.returncode == 1
+    assert "cannot hold the heartbeat files" in done.stdout
+
+
 def test_a_wsgi_app_is_recognised(check, tmp_path):
     (tmp_path / "wsgi.py").write_text("def app(environ, start_response): ...\n")
     assert 'interface = "wsgi"' in check("wsgi:app").stdout
     assert check("wsgi:app", UVICORN_INTERFACE="wsgi").returncode == 0
 
 
-def test_another_worker_class_fails(check):
-    done = check("main:app", command=COMMAND[:4])
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("sync", "SyncWorker"),
+        ("mine.Other", "mine.Other"),
+        ("uvworker.Workr", "There is no worker class uvworker.Workr"),
+    ],
+)
+def test_another_worker_class_fails(check, tmp_path, name, said):
+    (tmp_path / "mine.py").write_text("class Other:\n    CONFIG_KWARGS = {}\n")
+    done = check("-k", name, "main:app", command=COMMAND[:4])
     assert done.returncode == 1
-    assert "SyncWorker" in done.stdout
+    assert said in done.stdout
 
 
 def test_the_app_is_found_as_gunicorn_finds_it(check, tmp_path):

@@ -13,6 +13,7 @@ from typing import Any
 from .names import unknown_names
 from .options import Options
 from .report import describe, lost_over_http2, report
+from .requirements import unmet
 from .settings import translate
 from .sources import OptionError, resolve, unapplied
 
@@ -66,7 +67,8 @@ def check(
         )
     except OptionError as error:
         problems.append(f"{error}.")
-    own_protocol = translate(cfg, options).http_parser in OWN_PROTOCOL
+    told = translate(cfg, options)
+    own_protocol = told.http_parser in OWN_PROTOCOL
     said = report(cfg, own_protocol=own_protocol)
     return Verdict(
         settings=tuple(describe(cfg, own_protocol=own_protocol)),
@@ -75,7 +77,12 @@ def check(
             *lost_over_http2(cfg, options),
             *(f"{line}." for line in unapplied(environ)),
         ),
-        problems=(*problems, *said.refusals, *unknown_names(cfg)),
+        problems=(
+            *problems,
+            *said.refusals,
+            *unmet(cfg, told, options),
+            *unknown_names(cfg),
+        ),
         interface=options.interface,
     )
 
