@@ -193,6 +193,41 @@ def test_a_second_term_changes_nothing(serve: Serve, tmp_path: Path) -> None:
     assert_left_cleanly(service, worker)
 
 
+HELD_EXIT = (
+    HOOKS
+    + """
+import time
+from pathlib import Path
+
+def worker_exit(server, worker):
+    say("worker_exit")
+    while Path("hold-exit").exists():
+        time.sleep(0.02)
+    say("left")
+"""
+)
+
+
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_to_a_boot_that_ends_changes_nothing(
+    serve: Serve, tmp_path: Path, signum: signal.Signals
+) -> None:
+    """A group is told at once, and each worker by the arbiter again."""
+    for place in "import", "exit":
+        (tmp_path / f"hold-{place}").touch()
+    service = serve(SLOW_IMPORT, "--timeout", "60", conf=HELD_EXIT, wait=0)
+    [worker] = service.wait_said("import")
+    service.kill(signum, worker)
+    service.wait_said("worker_exit")
+    service.kill(signum, worker)
+    for place in "exit", "import":
+        (tmp_path / f"hold-{place}").unlink()
+    service.ready()
+    assert service.said("left") == [worker]
+    assert service.said("worker_int") == [worker] * (signum == signal.SIGINT)
+    assert "Traceback" not in service.log
+
+
 def test_a_sibling_that_has_left_does_not_hold_up_a_stop(serve: Serve) -> None:
     """It hears no TERM any more; its death must not look like that of a new worker."""
     slow_exit = "import atexit, time; atexit.register(time.sleep, 1)"

@@ -348,6 +348,7 @@ class Worker(ConfiguredWorker):
             listener.sock.close()
 
     def _leave_boot(self) -> NoReturn:
+        signals.ignore_further()
         self._let_go()
         self._slot.told = True
         for listener in self.sockets:
@@ -356,6 +357,7 @@ class Worker(ConfiguredWorker):
         exits.leave(exits.CLEAN)
 
     def _interrupt_boot(self) -> NoReturn:
+        signals.ignore_further()
         self.cfg.worker_int(self)
         self._leave_boot()
 

@@ -64,6 +64,16 @@ def install_boot_handlers(
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 
 
+def ignore_further() -> None:
+    """Ignore TERM, INT and QUIT from now on, in a worker that leaves its boot.
+
+    It is often told twice: with its group, and by the arbiter that was told so too. A
+    second exception would come in the middle of ``worker_exit`` or `atexit`.
+    """
+    for signum in (*DRAIN, *QUIT):
+        signal.signal(signum, signal.SIG_IGN)
+
+
 # What a worker handles itself, and a process that the app forks must not.
 _HANDLED = (*DRAIN, *QUIT, *REOPEN, *NOT_OURS, signal.SIGABRT)
 _masks = threading.local()
