@@ -286,3 +286,16 @@ def test_a_reloaded_configuration_silences_nobody(speak: Speak, tmp_path: Path) 
     speaker.fail()
     text = wait_in(tmp_path / "config.log", FAILED)
     assert text.count(FAILED) == 1
+
+
+def test_a_configuration_for_other_loggers_silences_no_worker(speak: Speak) -> None:
+    """Written for uvicorn, say: `logging` then disables gunicorn's."""
+    config = to_root(
+        loggers={"uvicorn": {"level": "INFO"}}, disable_existing_loggers=True
+    )
+    speaker = speak("--access-logfile", "-", conf=f"logconfig_dict = {config!r}")
+    speaker.fail()
+    service = speaker.service
+    service.wait_log(FAILED)
+    assert_once(service.log)
+    wait_for(lambda: '"GET /fail HTTP/1.1" 500' in service.out, "an access line")

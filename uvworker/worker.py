@@ -106,6 +106,7 @@ class Worker(ConfiguredWorker):
         util._setproctitle(  # noqa: SLF001  what the arbiter calls, in all versions
             f"worker {self._slot.id} [{self.cfg.proc_name}]"
         )
+        logs.enable()
         try:
             self._prepare()
             self._take_group()

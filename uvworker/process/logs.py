@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from typing import Any
 
 UVICORN_ERROR = "uvicorn.error"
+GUNICORNS = ("gunicorn.error", "gunicorn.access")
 
 
 class _Lent(logging.Handler):
@@ -35,6 +36,17 @@ class _Lent(logging.Handler):
             method for level, method in self._methods if record.levelno >= level
         )
         speak("%s", record.getMessage(), exc_info=record.exc_info)
+
+
+def enable() -> None:
+    """Let gunicorn's loggers speak again after a logconfig that does not name them.
+
+    One that was written for uvicorn's loggers, with ``disable_existing_loggers``, would
+    hide a boot that fails and the traceback of every request. Runs in the worker, after
+    the fork.
+    """
+    for name in GUNICORNS:
+        logging.getLogger(name).disabled = False
 
 
 @contextlib.contextmanager
