@@ -116,10 +116,18 @@ def test_a_factory_is_called_as_a_worker_calls_it(check, tmp_path):
     assert "returned a coroutine" in check("made:create_async").stdout
 
 
-def test_what_the_configuration_needs_and_is_missing_fails(check):
-    done = check("main:app", "--worker-tmp-dir", "no/such/directory")
+@pytest.mark.parametrize(
+    ("argument", "said"),
+    [
+        ("--worker-tmp-dir", "cannot hold the heartbeat files"),
+        ("--certfile", "certfile no/such does not exist"),
+        ("--ca-certs", "ca_certs no/such does not exist"),
+    ],
+)
+def test_what_the_configuration_needs_and_is_missing_fails(check, argument, said):
+    done = check("main:app", argument, "no/such")
     assert done.returncode == 1
-    assert "cannot hold the heartbeat files" in done.stdout
+    assert said in done.stdout
 
 
 def test_a_wsgi_app_is_recognised(check, tmp_path):

@@ -1,4 +1,4 @@
-"""What a configuration needs of the machine: packages, and a place for heartbeats.
+"""What a configuration needs of the machine: packages, files, a place for heartbeats.
 
 Asked in the arbiter before the first fork. What is missing there is missing in every
 worker, which would say so with a traceback each.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from .options import Options
@@ -41,6 +42,8 @@ WEBSOCKETS = Choice(
     "leave ws at 'auto'",
 )
 
+TLS_FILES = ("certfile", "keyfile", "ca_certs")
+
 
 def unmet(cfg: Any, settings: Settings, options: Options) -> Iterator[str]:
     """Yield a sentence for everything that is missing.
@@ -59,6 +62,10 @@ def unmet(cfg: Any, settings: Settings, options: Options) -> Iterator[str]:
                 f"{choice.name} {value!r} needs the package {package}, which is not "
                 f"installed: install it, or {choice.otherwise}."
             )
+    for name in TLS_FILES:
+        path = getattr(cfg, name)
+        if path and not Path(path).exists():
+            yield f"{name} {path} does not exist."
     yield from _unwritable(cfg.worker_tmp_dir)
 
 
