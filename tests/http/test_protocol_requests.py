@@ -291,18 +291,3 @@ def test_several_tasks_may_wait_in_receive(serve):
     client.send(b"POST / HTTP/1.1\r\nContent-Length: 3\r\n\r\n")
     until(lambda: any(each.cycle.news for each in service.connections() if each.cycle))
     assert client.send(b"abc").answer().body == b"abc"
-
-
-def test_on_request_is_called_before_the_app(serve):
-    def hook(scope):
-        scope["path"] = "/hooked"
-
-    service = serve(apps.show, on_request=hook)
-    assert scope_of(service, GET)["path"] == "/hooked"
-
-
-def test_an_on_request_that_fails_is_an_error_of_the_request(serve):
-    def hook(_scope):
-        raise ValueError
-
-    assert serve(apps.hello, on_request=hook).ask(GET).status == 500

@@ -78,7 +78,7 @@ class Answering(Reading):
             return
         service = self.service
         self.deadline = service.sweep.turn + service.request_turns
-        cycle.task = task = service.spawn(cycle.run(service.app, service.on_request))
+        cycle.task = task = service.spawn(cycle.run(service.app))
         if not cycle.over:  # an eager task may be
             service.tasks.add(task)
 

@@ -121,14 +121,10 @@ class Cycle:
 
     # -- what the connection does with it
 
-    async def run(
-        self, app: Callable[..., Awaitable[object]], hook: Callable[..., object] | None
-    ) -> None:
-        """Run the *app*, after the *hook* if there is one, and end what it left."""
+    async def run(self, app: Callable[..., Awaitable[object]]) -> None:
+        """Run the *app*, and end what it left."""
         self.begun = True
         try:
-            if hook is not None:
-                hook(self.scope)
             result = await app(self.scope, self.receive, self.send)
         except BaseException as error:  # noqa: BLE001 - sys.exit() ends a request only
             self._failed(error)

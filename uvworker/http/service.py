@@ -55,8 +55,6 @@ class Policy:
         limits: sizes and deadlines.
         record: called with the record of every answered request.
         forwarding: what trusted proxies may say.
-        on_request: called with the scope before the app is; if it raises, the
-            request fails as if the app had.
         tls: called once for each TLS connection with its `ssl_object`; returns the
             ASGI `tls` extension.
         http2: uvicorn's protocol class for connections that agreed on HTTP/2; None
@@ -67,7 +65,6 @@ class Policy:
     limits: Limits = field(default_factory=Limits)
     record: Recorder | None = None
     forwarding: Forwarding | None = None
-    on_request: Callable[[dict[str, Any]], object] | None = None
     tls: Callable[[Any], dict[str, Any]] | None = None
     http2: type[Any] | None = None
 
@@ -97,7 +94,6 @@ class Service:
         self.app = config.loaded_app
         self.record = policy.record
         self.forwarding = policy.forwarding
-        self.on_request = policy.on_request
         self.tls = policy.tls
         self.asgi = {"version": config.asgi_version, "spec_version": SPEC_VERSION}
         self.root_path: str = config.root_path
