@@ -228,7 +228,7 @@ def test_a_json_line_is_one_object_that_says_what_was_sent(value, path):
 
 
 def test_a_json_line_has_the_same_keys_for_every_request():
-    render = compile_json()
+    render = compile_json(worker_id=3)
     full = json.loads(render(record_of()))
     moment = datetime.fromisoformat(full.pop("time"))
     assert abs(datetime.now(timezone.utc) - moment) < timedelta(minutes=1)
@@ -250,6 +250,7 @@ def test_a_json_line_has_the_same_keys_for_every_request():
         "request_id": None,
         "traceparent": None,
         "pid": os.getpid(),
+        "worker_id": 3,
     }
     refused = AccessRecord({"type": "http", "method": ""}, None, 400, [], 0, 0.0)
     assert json.loads(render(refused)).keys() == full.keys() | {"time"}

@@ -231,7 +231,7 @@ def _renderer(template: str, atoms: tuple[_Atom, ...]) -> Render:
     return render
 
 
-def compile_json() -> Render:
+def compile_json(worker_id: int | None = None) -> Render:
     """Return the JSON access line, one object per record; call it after the fork.
 
     The keys are the same on every line, and null where a request has nothing to
@@ -240,7 +240,8 @@ def compile_json() -> Render:
     `method`, `scheme`, `host`, `path` (decoded), `query`, `protocol`, `status`,
     `bytes` (of body), `duration_ms`, `referer`, `user_agent`, `user`,
     `request_id` (`X-Request-ID`, the request's before the response's),
-    `traceparent` (W3C Trace Context), `pid`.
+    `traceparent` (W3C Trace Context), `pid`, `worker_id` (as in the lifespan's
+    state; it outlives a recycled worker).
     """
     pid = os.getpid()
     # ASCII only, and so no character that a reader could take for a line's end.
@@ -269,6 +270,7 @@ def compile_json() -> Render:
                 "request_id": _text(record, b"x-request-id") or _response_id(record),
                 "traceparent": _text(record, b"traceparent"),
                 "pid": pid,
+                "worker_id": worker_id,
             }
         )
 

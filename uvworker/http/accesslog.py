@@ -37,6 +37,7 @@ class AccessLog:
         line_format: gunicorn's `access_log_format`.
         as_json: Write a JSON object per line instead.
         lines: False: no lines, whatever the logger would write; metrics all the same.
+        worker_id: What the JSON objects name as their worker.
 
     Attributes:
         record: Takes each record; None if no log and no metric wants one.
@@ -55,6 +56,7 @@ class AccessLog:
         *,
         as_json: bool = False,
         lines: bool = True,
+        worker_id: int | None = None,
     ) -> None:
         self._turn: _Turn | None = None
         self.record: Recorder | None = None
@@ -64,7 +66,11 @@ class AccessLog:
             self.record = _custom(logger, as_json=as_json)
             return
         if lines and is_enabled(logger):
-            self._turn = _turn(logger, kind, None if as_json else line_format)
+            self._turn = (
+                _json_turn(logger, worker_id)
+                if as_json
+                else _line_turn(logger, kind, line_format)
+            )
             self.record = self._turn.record
         if kind == "statsd":
             self.record = together(self.record, statsd_metrics(logger))
@@ -106,15 +112,18 @@ def _custom(logger: Any, *, as_json: bool) -> Recorder | None:
     return through_logger(logger.access, logger)
 
 
-def _turn(logger: Any, kind: LoggerKind, line_format: str | None) -> _Turn:
-    """Pair the fast path with what stands in for it; no format means JSON."""
+def _line_turn(logger: Any, kind: LoggerKind, line_format: str) -> _Turn:
+    """Pair the fast path with gunicorn's own `access()`, which stands in for it."""
+    # Without the metrics of `Statsd`, which count on either path.
+    base: Any = super(type(logger), logger) if kind == "statsd" else logger
+    otherwise = through_logger(base.access, logger)
+    return _Turn(logger.access_log, compile_format(line_format), otherwise)
+
+
+def _json_turn(logger: Any, worker_id: int | None) -> _Turn:
+    """Pair the fast path with the logger that stands in for it."""
     access_log: logging.Logger = logger.access_log
-    if line_format is not None:
-        # Without the metrics of `Statsd`, which count on either path.
-        base: Any = super(type(logger), logger) if kind == "statsd" else logger
-        render = compile_format(line_format)
-        return _Turn(access_log, render, through_logger(base.access, logger))
-    render = compile_json()
+    render = compile_json(worker_id)
     return _Turn(access_log, render, lambda record: access_log.info(render(record)))
 
 
