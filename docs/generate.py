@@ -72,6 +72,9 @@ are reported.
 """
 
 
+KEEPERS = {"protocol": "HTTP", "wsgi": "worker"}
+
+
 def page() -> str:
     """Return the page."""
     return "\n".join([HEAD, *_settings(), OPTIONS_HEAD, *_options(), *_elsewhere()])
@@ -93,7 +96,7 @@ def _name(row: Setting) -> str:
 def _keeper(row: Setting) -> str:
     if not row.how:
         return "**no**"
-    keeper = "HTTP" if row.keeper == "protocol" else row.keeper
+    keeper = KEEPERS.get(row.keeper, row.keeper)
     return f"{keeper}, **in part**" if row.lacks else keeper
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -93,7 +94,7 @@ def test_a_setting_that_cannot_be_kept_refuses_the_start(serve: Serve) -> None:
         ("keep_alive = 75", r"keep_alive .*did you mean keepalive"),
         ("graceful_timout = 9", r"graceful_timout .*did you mean graceful_timeout"),
         ("Timeout = 9", r"Timeout .*did you mean timeout"),
-        ("threads = 4", r"threads = 4 is not honoured: .*AnyIO"),
+        ("threads = 4", r"threads = 4 is honoured in part: .*AnyIO"),
         ("tmp_upload_dir = '/tmp'", r"tmp_upload_dir .* is not honoured: .*TMPDIR"),
     ],
 )
@@ -113,7 +114,7 @@ def test_what_does_not_hold_after_a_reload_is_said_then(
         "control_socket_disable = True\nthreads = 4\n"
     )
     service.kill(signal.SIGHUP)
-    service.wait_log(r"\[WARNING\] threads = 4 is not honoured")
+    service.wait_log(r"\[WARNING\] threads = 4 is honoured in part")
     service.ready(2)
 
 
@@ -130,6 +131,16 @@ def test_what_is_refused_after_a_reload_leaves_the_old_workers_serving(
     service.wait_log("The new workers cannot boot; serving on.")
     assert service.get().status_code == 200
     assert service.workers() == old
+
+
+def test_json_access_lines_name_the_worker(serve: Serve) -> None:
+    service = serve(
+        HELLO, "--access-logfile", "-", env={"UVWORKER_ACCESS_LOG_JSON": "1"}
+    )
+    service.get("/")
+    line = wait_for(lambda: service.out, "an access line")
+    entry = json.loads(line)
+    assert (entry["pid"], entry["worker_id"]) == (service.workers()[0], 0)
 
 
 def test_a_variable_that_does_not_apply_is_said(serve: Serve) -> None:
@@ -160,6 +171,26 @@ def test_a_wsgi_app_is_served_by_option(serve: Serve) -> None:
     assert "Deprecat" not in service.log
     assert "Traceback" not in service.log
     assert service.stop() == 0
+
+
+THREADED = """
+import threading
+
+together = threading.Barrier(3)
+
+def app(environ, start_response):
+    together.wait(20)  # seconds; raises where fewer threads than that run
+    start_response("200 OK", [])
+    return [threading.current_thread().name.encode()]
+"""
+
+
+def test_threads_is_the_size_of_a_wsgi_apps_pool(serve: Serve) -> None:
+    service = serve(THREADED, "--threads", "3", env={"UVICORN_INTERFACE": "wsgi"})
+    names = {service.begin().getresponse for _ in range(6)}
+    bodies = [response().read() for response in names]
+    assert len(set(bodies)) == 3
+    assert "threads" not in service.log
 
 
 def test_a_wsgi_app_without_the_option_says_what_to_set(serve: Serve) -> None:

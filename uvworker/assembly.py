@@ -8,6 +8,7 @@ log, the TLS context. Nothing here runs per request.
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
@@ -17,7 +18,7 @@ import uvicorn
 
 from .config.interface import interface_of
 from .config.options import Options
-from .config.settings import Settings
+from .config.settings import OWN_PROTOCOL, Settings
 from .http.accesslog import AccessLog, LoggerKind
 from .http.accessrecord import Recorded, Recorder, together
 from .http.forwarded import Forwarding
@@ -34,8 +35,6 @@ if find_spec("httptools"):
     from .http.protocol import HTTPProtocol
 
 PARAMETERS = inspect.signature(uvicorn.Config).parameters
-
-OURS = ("auto", "httptools")  # the names of uvicorn's that mean our own protocol
 
 
 class NotServable(Exception):  # noqa: N818  what the app is
@@ -85,12 +84,13 @@ def assemble(
         settings.access_log_format,
         as_json=options.access_log_json,
         lines=options.access_log is not False,
+        worker_id=int(os.environ["UVWORKER_ID"]),
     )
-    app, interface = _app(parts, options)
+    app, interface = _app(parts, settings, options)
     hooks = settings.pre_request, settings.post_request
     hooked = Hooked(parts.worker, *hooks) if any(hooks) else None
     record = together(access_log.record, hooked.record if hooked else None)
-    ours = settings.http_parser in OURS
+    ours = settings.http_parser in OWN_PROTOCOL
     if not (ours or settings.http_protocols == ("h1",)):
         raise NotServable(
             f"HTTP/2 is not spoken beside http_parser {settings.http_parser!r}; "
@@ -120,7 +120,7 @@ def assemble(
     return Assembly(config, access_log, _proxy_protocol(settings, ours=ours))
 
 
-def _app(parts: Parts, options: Options) -> tuple[Any, str]:
+def _app(parts: Parts, settings: Settings, options: Options) -> tuple[Any, str]:
     """Return the app and what it speaks, or say why it cannot be served."""
     app = parts.app
     if interface_of(app) == "factory":
@@ -131,7 +131,7 @@ def _app(parts: Parts, options: Options) -> tuple[Any, str]:
             )
         app = made_by(app)
     if options.interface == "wsgi":
-        return _wsgi(app), "asgi3"
+        return _wsgi(app, settings.threads), "asgi3"
     if options.interface != "auto":
         return app, options.interface
     spoken = interface_of(app)
@@ -157,7 +157,7 @@ def made_by(factory: Callable[[], Any]) -> Any:
     )
 
 
-def _wsgi(app: Any) -> Any:
+def _wsgi(app: Any, threads: int | None) -> Any:
     """Return an ASGI app around *app*; uvicorn's own wrapper is deprecated."""
     try:
         from a2wsgi import WSGIMiddleware  # noqa: PLC0415  an extra
@@ -165,7 +165,7 @@ def _wsgi(app: Any) -> Any:
         raise NotServable(
             "interface = \"wsgi\" needs a2wsgi: pip install 'uvworker[wsgi]'"
         ) from None
-    return WSGIMiddleware(app)
+    return WSGIMiddleware(app, **({} if threads is None else {"workers": threads}))
 
 
 def _uvicorn_values(settings: Settings) -> dict[str, Any]:

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from gunicorn.workers import base
 
-from .assembly import OURS, PARAMETERS
+from .assembly import PARAMETERS
 from .config import settings
 from .config.names import unknown_names
 from .config.options import Options
-from .config.report import Refused, Report, lost_over_http2, report
+from .config.report import Refused, lost_over_http2, report
 from .config.requirements import unmet
 from .config.sources import OptionError, resolve, unapplied
 
@@ -59,7 +59,7 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
         """
         try:
             options = cls._resolve()
-            report_of(cfg, options).enforce()
+            report(cfg, options).enforce()
         except (OptionError, Refused) as error:
             raise RuntimeError(str(error)) from error
         told = settings.translate(cfg, options)
@@ -81,7 +81,7 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
         """Name, once for each configuration, what has no effect in it."""
         ConfiguredWorker._warned_of = cfg
         for sentence in (
-            *report_of(cfg, options).warnings,
+            *report(cfg, options).warnings,
             *lost_over_http2(cfg, options),
             *unknown_names(cfg),
             *unapplied(os.environ),
@@ -108,9 +108,3 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
             ConfiguredWorker._frozen = self.app.callable
             gc.collect()
             gc.freeze()
-
-
-def report_of(cfg: Any, options: Options) -> Report:
-    """Return what does not hold of gunicorn's *cfg* beside *options*."""
-    parser = settings.translate(cfg, options).http_parser
-    return report(cfg, own_protocol=parser in OURS)

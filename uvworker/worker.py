@@ -19,9 +19,9 @@ from gunicorn.instrument import statsd
 
 from .assembly import Assembly, NotServable, Parts, assemble
 from .config import settings
-from .config.report import Refused
+from .config.report import Refused, report
 from .config.sources import OptionError
-from .configured import ConfiguredWorker, report_of
+from .configured import ConfiguredWorker
 from .http import tls
 from .http.accesslog import LoggerKind
 from .lifespan import Lifespan, LifespanFailed
@@ -136,7 +136,7 @@ class Worker(ConfiguredWorker):
         os.environ.update(self.cfg.env)
         self._options = options = self._resolve()
         self._settings = settings.translate(self.cfg, options)
-        report_of(self.cfg, options).enforce()
+        report(self.cfg, options).enforce()
         self._boot.watch(options.boot_timeout)
         self._recycling = Recycling(
             max_requests=self._settings.max_requests,

@@ -25,6 +25,7 @@ SEEN = {
     "timeout": "test_blocked_loop.py::test_a_blocked_worker_names_the_line_and_is_replaced",
     "graceful_timeout": "test_stop.py::test_requests_out_of_time_are_cut_and_the_app_still_shuts_down",
     "keepalive": "test_settings_effect.py::test_keepalive_is_how_long_a_connection_may_be_idle",
+    "threads": "test_options_effect.py::test_threads_is_the_size_of_a_wsgi_apps_pool",
     "asgi_loop": "test_boot.py::test_the_loop_is_asyncio_where_it_is_asked_for",
     "asgi_lifespan": "test_boot_failure.py::test_lifespan_is_not_asked_where_it_is_off",
     "asgi_disconnect_grace_period": "test_settings_effect.py::test_only_a_grace_period_that_is_set_cancels_the_app_of_a_client_that_left",

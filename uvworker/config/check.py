@@ -17,7 +17,6 @@ from .requirements import unmet
 from .settings import translate
 from .sources import OptionError, resolve, unapplied
 
-OWN_PROTOCOL = ("auto", "httptools")  # values of `Settings.http_parser`
 SECRET = "ssl_keyfile_password"  # noqa: S105  # the name of one
 
 
@@ -67,11 +66,9 @@ def check(
         )
     except OptionError as error:
         problems.append(f"{error}.")
-    told = translate(cfg, options)
-    own_protocol = told.http_parser in OWN_PROTOCOL
-    said = report(cfg, own_protocol=own_protocol)
+    said = report(cfg, options)
     return Verdict(
-        settings=tuple(describe(cfg, own_protocol=own_protocol)),
+        settings=tuple(describe(cfg, options)),
         options=tuple(_changed_options(options)),
         warnings=(
             *lost_over_http2(cfg, options),
@@ -80,7 +77,7 @@ def check(
         problems=(
             *problems,
             *said.refusals,
-            *unmet(cfg, told, options),
+            *unmet(cfg, translate(cfg, options), options),
             *unknown_names(cfg),
         ),
         interface=options.interface,

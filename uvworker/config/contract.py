@@ -22,6 +22,7 @@ from .row import (
     protocol,
     tightened_below,
     worker,
+    wsgi,
 )
 
 SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
@@ -37,9 +38,11 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         "Worker Processes": (
             gunicorn("workers", "the arbiter, with TTIN and TTOU"),
             gunicorn("worker_class", "a string, or a class in gunicorn.conf.py"),
-            nobody(
+            wsgi(
                 "threads",
-                "requests run on one event loop, not in threads; synchronous "
+                'the thread pool of interface = "wsgi"; at gunicorn\'s default, 1, '
+                "it has a2wsgi's size, 10",
+                "an ASGI app runs on one event loop, not in threads; synchronous "
                 "endpoints run in AnyIO's pool, whose size the app sets in its "
                 "lifespan: anyio.to_thread.current_default_thread_limiter()"
                 ".total_tokens",

@@ -7,12 +7,14 @@ lines are sentences for the error log; whoever prints them decides where.
 from __future__ import annotations
 
 import textwrap
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
 from .contract import CONTRACT
 from .options import Options
-from .settings import changed, speaks_tls, translate
+from .row import Keeper
+from .settings import OWN_PROTOCOL, changed, speaks_tls, translate
 
 LONGEST_VALUE = 60  # characters; a logconfig_dict fills a screen
 INTERNAL = "default_proc_name"  # gunicorn sets it to the app's name
@@ -52,19 +54,19 @@ class Report:
             raise Refused(" ".join(self.refusals))
 
 
-def report(cfg: Any, *, own_protocol: bool = True) -> Report:
+def report(cfg: Any, options: Options) -> Report:
     """Return what does not hold of the settings that the user changed.
 
     Args:
         cfg: gunicorn's ``Config``, of any version.
-        own_protocol: whether HTTP is spoken by this package's protocol, rather than
-            h11, zttp or a class of the user's.
+        options: the worker's resolved options.
 
     """
     refusals: list[str] = []
     warnings: list[str] = []
+    absent = _absent(cfg, options)
     for name in cfg.settings:
-        lacks = _lacks(cfg, name, own_protocol)
+        lacks = _lacks(cfg, name, absent)
         if lacks and changed(cfg, name):
             lines = refusals if _is_refused(cfg, name) else warnings
             lines.append(f"{shown(cfg, name)} {lacks}")
@@ -95,13 +97,14 @@ def lost_over_http2(cfg: Any, options: Options) -> list[str]:
     ]
 
 
-def describe(cfg: Any, *, own_protocol: bool = True) -> list[str]:
+def describe(cfg: Any, options: Options) -> list[str]:
     """Return a line for each setting that the user changed, but for the refused."""
+    absent = _absent(cfg, options)
     return [
         f"{shown(cfg, name)} {lacks}" if lacks else f"{shown(cfg, name)}: {_how(name)}."
         for name in sorted(cfg.settings)
         if changed(cfg, name) and name != INTERNAL
-        if not (lacks := _lacks(cfg, name, own_protocol)) or not _is_refused(cfg, name)
+        if not (lacks := _lacks(cfg, name, absent)) or not _is_refused(cfg, name)
     ]
 
 
@@ -113,13 +116,24 @@ def _is_refused(cfg: Any, name: str) -> bool:
     return name in CONTRACT and CONTRACT[name].refuse(cfg.settings[name].get())
 
 
-def _lacks(cfg: Any, name: str, own_protocol: bool) -> str:
+def _absent(cfg: Any, options: Options) -> Collection[Keeper]:
+    """Return who is not there to keep a setting."""
+    there: dict[Keeper, bool] = {
+        "protocol": translate(cfg, options).http_parser in OWN_PROTOCOL,
+        "wsgi": options.interface == "wsgi",
+    }
+    return [keeper for keeper, is_there in there.items() if not is_there]
+
+
+def _lacks(cfg: Any, name: str, absent: Collection[Keeper]) -> str:
     """Return the end of the sentence about a changed setting; empty if it holds."""
     row = CONTRACT.get(name)
     if row is None:
         return "is newer than this uvworker, and may have no effect."
-    if row.keeper == "protocol" and not own_protocol:
+    if row.keeper == "protocol" and "protocol" in absent:
         return 'is kept by http = "auto" only, and has no effect with another protocol.'
+    if row.keeper == "wsgi" and "wsgi" not in absent:
+        return ""
     if row.lacks and row.when(cfg.settings[name].get()):
         extent = "honoured in part" if row.how else "not honoured"
         return f"is {extent}: {row.lacks}."

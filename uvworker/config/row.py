@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Keeper = Literal["gunicorn", "worker", "protocol"]
+Keeper = Literal["gunicorn", "worker", "protocol", "wsgi"]
 
 
 Predicate = Callable[[Any], bool]  # of a setting's value
@@ -36,7 +36,8 @@ class Row:
     Args:
         name: gunicorn's name of it.
         keeper: gunicorn itself, this package's worker, or its HTTP protocol, which
-            another protocol (``http_parser = "python"``, say) cannot stand in for.
+            another protocol (``http_parser = "python"``, say) cannot stand in for;
+            or the worker with the option ``interface = "wsgi"``, and else nobody.
         how: what is kept, in one phrase; empty if nothing is.
         lacks: what is not kept, why, and what to use instead; empty if all is.
         when: the values for which *lacks* matters.
@@ -68,6 +69,11 @@ def worker(name: str, how: str, **more: Any) -> Row:
 def protocol(name: str, how: str, **more: Any) -> Row:
     """Return the row of a setting that only our HTTP protocol keeps."""
     return Row(name, "protocol", how, **more)
+
+
+def wsgi(name: str, how: str, lacks: str) -> Row:
+    """Return the row of a setting that is kept for WSGI apps alone."""
+    return Row(name, "wsgi", how, lacks)
 
 
 def nobody(name: str, lacks: str, **more: Any) -> Row:

@@ -16,8 +16,10 @@ from typing import Any
 from .options import Options, table
 
 UNLIMITED_MESSAGE = 2**63 - 1  # bytes; uvicorn's WebSockets have no "no limit"
+OWN_PROTOCOL = ("auto", "httptools")  # values of `Settings.http_parser`
 THREADS_CEILING = 1000  # gunicorn's default worker_connections, made for threads
 
+ONE_BY_ONE = 1  # gunicorn's default threads
 GRACE = 3  # gunicorn's default asgi_disconnect_grace_period
 
 LOCALHOST = ("127.0.0.1", "::1")
@@ -43,6 +45,9 @@ class Settings:
     max_requests: int = 0  # 0: never
     max_requests_jitter: int = 0  # drawn by the worker, after the fork
     reload: bool = False
+
+    # The pool of a WSGI app
+    threads: int | None = None  # None: a2wsgi's own size, see `_threads`
 
     # Connections
     worker_connections: int | None = None  # None: no ceiling, see `_ceiling`
@@ -102,6 +107,14 @@ def _ceiling(value: int) -> int | None:
     return None if value == THREADS_CEILING else value
 
 
+def _threads(value: int) -> int | None:
+    """Return the size of a WSGI app's pool, if the user set one.
+
+    gunicorn's default, 1, is that of workers which run requests one by one.
+    """
+    return None if value == ONE_BY_ONE else value
+
+
 def _grace(value: int) -> int | None:
     """Return the seconds after which a client's leaving cancels the app, if set.
 
@@ -144,6 +157,7 @@ PARSERS = MappingProxyType({"auto": "auto", "fast": "httptools", "python": "h11"
 # Settings whose value changes its shape on the way.
 SHAPES: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
+        "threads": _threads,
         "worker_connections": _ceiling,
         "asgi_disconnect_grace_period": _grace,
         "keepalive": float,
