@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -191,6 +192,74 @@ def test_threads_is_the_size_of_a_wsgi_apps_pool(serve: Serve) -> None:
     bodies = [response().read() for response in names]
     assert len(set(bodies)) == 3
     assert "threads" not in service.log
+
+
+IMPATIENCE = """
+import sys
+
+def app(environ, start_response):
+    path = environ["PATH_INFO"]
+    if path == "/exit":
+        sys.exit("enough")
+    if path == "/upload":
+        try:
+            environ["wsgi.input"].read()
+        except OSError:
+            print("cut", flush=True)
+            raise
+    write = start_response("200 OK", [])
+    return endless(write) if path == "/endless" else [path.encode()]
+
+def endless(write):
+    try:
+        while True:
+            yield bytes(65536)
+    finally:
+        print("closed", flush=True)
+"""
+
+
+def closed(service: Service, times: int) -> bool:
+    return service.out.count("closed") == times
+
+
+@pytest.mark.parametrize("timeout", ["0", "1"])
+def test_a_wsgi_app_stops_for_who_has_left(serve: Serve, timeout: str) -> None:
+    """Whether the client goes, or the server ends what has taken too long."""
+    service = serve(
+        IMPATIENCE,
+        "--threads",
+        "2",
+        env={"UVICORN_INTERFACE": "wsgi", "UVWORKER_REQUEST_TIMEOUT": timeout},
+    )
+    for number in range(1, 4):
+        with service.connect() as client:
+            client.sendall(b"GET /endless HTTP/1.1\r\nHost: a\r\n\r\n")
+            client.recv(1)
+            if timeout == "0":
+                client.close()
+            assert wait_for(partial(closed, service, number), "the app's end")
+    assert service.get("/served").text == "/served"
+    assert "Traceback" not in service.log
+
+
+def test_half_a_body_is_no_whole_one_for_a_wsgi_app(serve: Serve) -> None:
+    service = serve(IMPATIENCE, env={"UVICORN_INTERFACE": "wsgi"})
+    with service.connect() as client:
+        client.sendall(
+            b"POST /upload HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n"
+            b"4\r\nhalf\r\n"
+        )
+    wait_for(lambda: "cut" in service.out, "an error in the app")
+    assert service.get("/served").text == "/served"
+    assert "Traceback" not in service.log
+
+
+def test_a_wsgi_app_that_exits_ends_its_request_only(serve: Serve) -> None:
+    service = serve(IMPATIENCE, env={"UVICORN_INTERFACE": "wsgi"})
+    assert service.get("/exit").status_code == 500
+    assert service.get("/served").text == "/served"
+    assert len(service.wait_log("Booting worker")) == 1
 
 
 def test_a_wsgi_app_without_the_option_says_what_to_set(serve: Serve) -> None:

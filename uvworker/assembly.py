@@ -12,7 +12,7 @@ import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, cast
 
 import uvicorn
 
@@ -28,6 +28,7 @@ from .http.limits import Limits
 from .http.peers import TrustedPeers
 from .http.proxyproto import ProxyProtocol
 from .http.tls import Certificates
+from .http.wsgi import Threaded
 
 # In the arbiter, so that the fork shares it and a worker that has changed its user need
 # not read it. A worker with h11 is for who cannot install httptools.
@@ -165,7 +166,8 @@ def _wsgi(app: Any, threads: int | None) -> Any:
         raise NotServable(
             "interface = \"wsgi\" needs a2wsgi: pip install 'uvworker[wsgi]'"
         ) from None
-    return WSGIMiddleware(app, **({} if threads is None else {"workers": threads}))
+    size = {} if threads is None else {"workers": threads}
+    return Threaded(app, cast("Any", WSGIMiddleware), **size)
 
 
 def _uvicorn_values(settings: Settings) -> dict[str, Any]:

@@ -133,6 +133,7 @@ class Answering(Reading):
             return
         cycle.flush()
         cycle.disconnect(lost=True)
+        self.resume_writing()  # who waits in send() learns of it
         self._report(cycle)
         self.cycle = None
         self.stop_listening()
