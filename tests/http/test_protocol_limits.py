@@ -12,6 +12,7 @@ import pytest
 from uvworker.http import service as service_module
 from uvworker.http.forwarded import Forwarding
 from uvworker.http.limits import Limits
+from uvworker.http.reading import HEAD
 
 from . import apps
 from .conftest import until
@@ -301,6 +302,15 @@ def test_a_method_is_casefolded_in_pieces_too_and_nothing_else_is(serve):
         client.send(piece)
         client.sock.setsockopt(6, 1, 1)
     assert client.send(b"cd ef"[:4]).answer().body == b"abcd e"
+
+
+def test_a_target_that_begins_a_read_keeps_its_case(serve):
+    service = serve(apps.path, limits=Limits(casefold_http_method=True))
+    client = service.connect()
+    client.sock.setsockopt(6, 1, 1)
+    client.send(b"get ")
+    until(lambda: [c.phase for c in service.connections()] == [HEAD])
+    assert client.send(b"/Ab HTTP/1.1\r\n\r\n").answer().body == b"/Ab"
 
 
 def test_header_map_drops_what_a_proxys_header_could_be_forged_with(serve):

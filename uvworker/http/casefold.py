@@ -6,12 +6,17 @@ pays who has not asked; `HTTPProtocol.configured()` mixes the class in if somebo
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from .reading import Reading as Base
 else:
     Base = object
+
+# A method, or a piece of one. The target may begin a read, too, and no letter of it is
+# to be raised: it begins with a slash, or a scheme, whose case does not matter.
+METHOD = re.compile(rb"[\r\n]*[A-Za-z-]*(?: |\Z)")
 
 
 class Casefolding(Base):
@@ -25,7 +30,6 @@ class Casefolding(Base):
 
     def data_received(self, data: bytes) -> None:
         """Raise the method, if that is where the reading is."""
-        if self.at_method():
-            method, space, rest = data.partition(b" ")
-            data = method.upper() + space + rest
+        if self.at_method() and (method := METHOD.match(data)):
+            data = method[0].upper() + data[method.end() :]
         super().data_received(data)
