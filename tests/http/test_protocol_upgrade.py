@@ -6,6 +6,7 @@ import pytest
 from websockets.sync.client import connect
 
 from uvworker.http.forwarded import Forwarding
+from uvworker.http.limits import Limits
 
 from . import apps
 from .test_protocol_requests import GET
@@ -81,6 +82,34 @@ def test_with_websockets_switched_off_the_offer_is_ignored(serve):
     client = serve(apps.hello, config={"ws": "none"}).connect()
     assert client.send(WEBSOCKET).answer().body == b"Hello, world!"
     assert client.send(GET).answer().body == b"Hello, world!"
+
+
+def test_an_ignored_offer_lifts_no_limit(serve, caplog):
+    service = serve(apps.echo, limits=Limits(max_body_size=4))
+    answer = service.ask(H2C + b"Content-Length: 5\r\n\r\nhello")
+    assert answer.status == 413
+    assert "Traceback" not in caplog.text
+
+
+def test_a_handshake_keeps_to_limit_request_line(serve):
+    service = serve(apps.hello, limits=Limits(request_line=64))
+    answer = service.ask(WEBSOCKET.replace(b"/ HTTP", b"/" + b"a" * 64 + b" HTTP"))
+    assert answer.status == 414
+
+
+@pytest.mark.parametrize(
+    "request_", [WEBSOCKET.replace(b"GET", b"POST"), WEBSOCKET.replace(b"1.1", b"1.0")]
+)
+def test_what_is_no_handshake_is_an_ordinary_request(serve, request_):
+    answer = serve(apps.hello).ask(request_)
+    assert (answer.status, answer.body) == (200, b"Hello, world!")
+
+
+def test_an_ignored_offer_over_http_1_0_is_answered_as_such(serve):
+    service = serve(apps.sending(apps.start(), apps.body(b"unframed")))
+    answer = service.ask(H2C.replace(b"1.1", b"1.0") + b"\r\n")
+    assert "transfer-encoding" not in answer.headers
+    assert answer.closing
 
 
 def test_connect_is_refused(serve):

@@ -172,13 +172,18 @@ class Reading(asyncio.Protocol):
         """Parse; all else happens in the callbacks below."""
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self.upgrade(data[upgrade.args[0] :])
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
+            fault = error
+        else:
+            if self.phase is not IDLE:
+                self._pending(len(data))
             return
-        except httptools.HttpParserError as error:
-            self._stop(error)
-        if self.phase is not IDLE:
-            self._pending(len(data))
+        # Out here, as it would be the context of what is raised meanwhile, and a
+        # callback's own error is told by its context.
+        if isinstance(fault, httptools.HttpParserUpgrade):
+            self.upgrade(data[fault.args[0] :])
+        else:
+            self._stop(fault)
 
     def _stop(self, error: httptools.HttpParserError) -> None:
         """End the reading, for a fault or because it is enough."""
@@ -253,14 +258,14 @@ class Reading(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         """Hand over a good head."""
         parser = self._parser
-        if parser.should_upgrade():
-            return  # upgrade() will decide; until then the phase is HEAD
         method = parser.get_method().decode("ascii")
-        version = parser.get_http_version()
         limits = self.limits
         # The line as gunicorn counts it: two spaces and "HTTP/1.1" besides.
         if len(method) + len(self.url) + 10 > limits.request_line:
             raise Refusal(414, LINE_TOO_LONG)
+        if parser.should_upgrade():
+            return  # upgrade() will decide; until then the phase is HEAD
+        version = parser.get_http_version()
         if version != "1.1":
             self._check_version(version)
         if limits.max_body_size is not UNLIMITED:
@@ -314,12 +319,13 @@ class Reading(asyncio.Protocol):
     def describe(self) -> dict[str, Any]:
         """Return what is known of a request that was refused before its head ended."""
         path, _, query = self.url.partition(b"?")
+        version = self._parser.get_http_version()
         return {
             "type": "http",
             "method": self._parser.get_method().decode("ascii") if self.url else "",
             "path": path.decode("latin-1"),
             "raw_path": path,
             "query_string": query,
-            "http_version": "1.1",
+            "http_version": "1.1" if version == "0.0" else version,
             "headers": self.headers,
         }

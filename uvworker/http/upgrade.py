@@ -21,14 +21,19 @@ NO_LIBRARY = "no WebSocket library is installed: pip install websockets, or wspr
 
 def decide(connection: HTTPProtocol, rest: bytes) -> None:
     """Upgrade, decline or refuse; *rest* came behind the head."""
-    method: str = connection.describe()["method"]
+    request = connection.describe()
+    method, version = request["method"], request["http_version"]
     if method == "CONNECT":
         connection.refuse(Refusal(501, "CONNECT is for proxies"))
         return
     config = connection.service.config
     offer = b"".join(v for n, v in connection.headers if n == b"upgrade").lower()
-    if offer != b"websocket" or config.ws == "none":
-        connection.reparse(_head(connection, method, without=b"upgrade") + rest)
+    # A handshake is a GET over HTTP/1.1 (RFC 6455 section 4.1), and over HTTP/1.0
+    # there is none of anything (RFC 9110 section 7.8).
+    handshake = offer == b"websocket" and (method, version) == ("GET", "1.1")
+    if not handshake or config.ws == "none":
+        head = _head(connection, method, version, without=b"upgrade")
+        connection.reparse(head + rest)
     elif config.ws_protocol_class is None:
         connection.refuse(
             Refusal(501, NO_LIBRARY, text="WebSockets are not served here.")
@@ -36,7 +41,7 @@ def decide(connection: HTTPProtocol, rest: bytes) -> None:
     elif connection.cycle is not None:
         connection.refuse(Refusal(400, "a WebSocket pipelined behind a request"))
     else:
-        _hand_over(connection, _head(connection, method) + rest)
+        _hand_over(connection, _head(connection, method, version) + rest)
 
 
 def _hand_over(connection: HTTPProtocol, request: bytes) -> None:
@@ -64,8 +69,11 @@ def _configuration(connection: HTTPProtocol) -> Any:
     return configuration_for(connection) if more else connection.service.config
 
 
-def _head(connection: HTTPProtocol, method: str, without: bytes = b"") -> bytes:
+def _head(
+    connection: HTTPProtocol, method: str, version: str, without: bytes = b""
+) -> bytes:
     """Write the request's head again."""
-    lines = [b"%b %b HTTP/1.1" % (method.encode("ascii"), connection.url)]
+    first = method.encode("ascii"), connection.url, version.encode("ascii")
+    lines = [b"%b %b HTTP/%b" % first]
     lines += [b"%b: %b" % (n, v) for n, v in connection.headers if n != without]
     return b"\r\n".join((*lines, b"", b""))
