@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -240,12 +241,24 @@ def children_of(pid: int) -> list[int]:
     return [int(child) for child in text.split()]
 
 
-def _last_beat(worker: int) -> float | None:
+def open_files(pid: int) -> dict[Path, str]:
+    """Return what each descriptor of a process, in /proc, is open on."""
+    found = {}
+    for fd in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed since it was listed
+            found[fd] = str(fd.readlink())
+    return found
+
+
+def heartbeat_files(worker: int) -> dict[Path, str]:
+    files = open_files(worker).items()
+    return {fd: name for fd, name in files if "/wgunicorn-" in name}
+
+
+def _last_beat(worker: int) -> float:
     """Return when the worker gave its last life sign, on the monotonic clock."""
-    for fd in Path(f"/proc/{worker}/fd").iterdir():
-        if "/wgunicorn-" in str(fd.readlink()):
-            return fd.stat().st_mtime
-    return None
+    [fd] = heartbeat_files(worker)
+    return fd.stat().st_mtime
 
 
 def beats(worker: int, lasting: float) -> list[float]:
@@ -254,7 +267,7 @@ def beats(worker: int, lasting: float) -> list[float]:
 
     def spanned() -> bool:
         beat = _last_beat(worker)
-        if beat is not None and beat not in seen[-1:]:
+        if beat not in seen[-1:]:
             seen.append(beat)
         return len(seen) > 2 and seen[-1] - seen[1] > lasting
 

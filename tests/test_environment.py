@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from .conftest import Serve
-from .service import Service, gunicorn_lacks, wait_for
+from .service import Service, gunicorn_lacks, open_files, wait_for
 
 
 def assert_refused(service: Service, pattern: str) -> None:
@@ -99,17 +99,13 @@ def test_a_worker_without_descriptors_neither_dies_nor_spins(
     with ExitStack() as clients:
         for _ in range(CLIENTS):
             clients.enter_context(service.connect())
-        wait_for(lambda: open_files(pid) >= DESCRIPTORS - 2, "no descriptor left")
+        wait_for(lambda: len(open_files(pid)) >= DESCRIPTORS - 2, "no descriptor left")
         assert cpu_seconds_within(pid, WINDOW) < BUSY
     assert service.get().text == "Hello, world!"
     assert service.workers() == [pid]
     service.wait_log("Cannot accept: Too many open files; raise the limit")
     assert "Traceback" not in service.log
     assert service.stop() == 0
-
-
-def open_files(pid: int) -> int:
-    return len(list(Path(f"/proc/{pid}/fd").iterdir()))
 
 
 def cpu_seconds_within(pid: int, window: float) -> float:

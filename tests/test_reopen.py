@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 
 from .conftest import Serve
-from .service import Service, alive, wait_for
+from .service import PATIENCE, Service, alive, open_files, wait_for
 
 # Logs the number that it was asked with, as apps do that log through gunicorn.
 NUMBERED = """
@@ -31,10 +31,10 @@ ROTATIONS = 3
 def files_of(service: Service, name: str) -> set[tuple[int, str]]:
     """Return which log file each process of the service has open."""
     return {
-        (pid, str(fd.readlink()))
+        (pid, path)
         for pid in (service.pid, *service.workers())
-        for fd in Path(f"/proc/{pid}/fd").iterdir()
-        if name in str(fd.readlink())
+        for path in open_files(pid).values()
+        if name in path
     }
 
 
@@ -61,7 +61,7 @@ def test_usr1_reopens_log_files_under_load_without_losing_or_repeating_a_line(
 
     def ask(client_number: int) -> list[str]:
         asked = []
-        with httpx.Client(base_url=url) as client:
+        with httpx.Client(base_url=url, timeout=PATIENCE) as client:
             while rotating or len(asked) < 10:
                 asked.append(f"{client_number}-{len(asked)}")
                 assert client.get(f"/?{asked[-1]}").text == "ok"
