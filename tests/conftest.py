@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import textwrap
 from collections.abc import Callable, Iterator
@@ -13,7 +12,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from .service import CONF, Service
+from .certificates import Certificates
+from .service import CONF, Service, reserved_port
 
 HELLO = """
 async def app(scope, receive, send):
@@ -63,8 +63,12 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
 
 
 @pytest.fixture
-def unused_port() -> int:
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
+
+
+@pytest.fixture
+def port() -> Iterator[int]:
     """Return a port that nobody listens on, for a bind that must be known before."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    with reserved_port() as port:
+        yield port

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from .service import PATIENCE, alive, wait_for
+from .service import PATIENCE, alive, reserved_port, wait_for
 
 STREAM = Path("/usr/lib/nginx/modules/ngx_stream_module.so")  # Debian's place for it
 
@@ -87,18 +87,19 @@ def nginx(directory: Path, upstream: str, *, stream: bool = False) -> Iterator[i
 
     *stream*: pass TCP on, with a PROXY header.
     """
-    port = _free_port()
-    block = (TCP if stream else HTTP).format(
-        directory=directory, port=port, upstream=upstream
-    )
     module = f"load_module {STREAM};" if stream and STREAM.exists() else ""
     conf = directory / "nginx.conf"
-    conf.write_text(NGINX.format(directory=directory, modules=module, blocks=block))
-    # As the same user, or its temporary files would be another's.
-    if os.getuid() == 0:
-        conf.write_text("user root;" + conf.read_text())
-    with _running(["nginx", "-p", str(directory), "-c", str(conf)], directory, port):
-        yield port
+    command = ["nginx", "-p", str(directory), "-c", str(conf)]
+    with reserved_port() as port:
+        block = (TCP if stream else HTTP).format(
+            directory=directory, port=port, upstream=upstream
+        )
+        conf.write_text(NGINX.format(directory=directory, modules=module, blocks=block))
+        # As the same user, or its temporary files would be another's.
+        if os.getuid() == 0:
+            conf.write_text("user root;" + conf.read_text())
+        with _running(command, directory, port):
+            yield port
 
 
 @contextmanager
@@ -106,20 +107,20 @@ def haproxy(
     directory: Path, upstream: str, *options: str, mode: str = "http"
 ) -> Iterator[int]:
     """Run haproxy in front of *upstream*, ``host:port`` or ``unix@PATH``; its port."""
-    port = _free_port()
     conf = directory / "haproxy.cfg"
     http = HAPROXY_HTTP if mode == "http" else ""
-    conf.write_text(
-        HAPROXY.format(
-            mode=mode,
-            http=http,
-            port=port,
-            upstream=upstream,
-            options=" ".join(options),
+    with reserved_port() as port:
+        conf.write_text(
+            HAPROXY.format(
+                mode=mode,
+                http=http,
+                port=port,
+                upstream=upstream,
+                options=" ".join(options),
+            )
         )
-    )
-    with _running(["haproxy", "-db", "-f", str(conf)], directory, port):
-        yield port
+        with _running(["haproxy", "-db", "-f", str(conf)], directory, port):
+            yield port
 
 
 @contextmanager
@@ -141,9 +142,3 @@ def _listens(port: int) -> bool:
     """Whether somebody listens; the connection says nothing, as a probe's."""
     with socket.socket() as probe:
         return probe.connect_ex(("127.0.0.1", port)) == 0
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])

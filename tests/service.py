@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -205,6 +205,16 @@ class Service:
             os.kill(pid, signal.SIGKILL)
         self.process.wait(PATIENCE)
         return left
+
+
+@contextmanager
+def reserved_port() -> Iterator[int]:
+    """Bind a port that only a listener which asks for just this one can share."""
+    with socket.socket() as holder:
+        for option in socket.SO_REUSEADDR, socket.SO_REUSEPORT:
+            holder.setsockopt(socket.SOL_SOCKET, option, 1)
+        holder.bind(("127.0.0.1", 0))
+        yield int(holder.getsockname()[1])
 
 
 def _environment(changes: dict[str, str | None]) -> dict[str, str]:

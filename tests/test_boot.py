@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from .conftest import Serve
-from .service import PATIENCE, READY, Service, alive, gunicorn_lacks, wait_for
+from .service import PATIENCE, READY, alive, gunicorn_lacks, wait_for
 
 # Answers with what the worker's process is like.
 REPORT = """
@@ -100,15 +100,15 @@ def test_h11_worker_needs_nothing_compiled(serve: Serve) -> None:
 def test_the_loop_is_fresh_when_the_arbiter_used_one(serve: Serve) -> None:
     used = "import asyncio; asyncio.run(asyncio.sleep(0))"
     service = serve(used + REPORT, "--preload", "-w", "2", wait=2)
-    reports = wait_for_both(service)
+    reports = wait_for_both(service.url)
     assert {report["loaded_by"] for report in reports} == {service.pid}
 
 
-def wait_for_both(service: Service) -> list[dict[str, object]]:
+def wait_for_both(url: str) -> list[dict[str, object]]:
     reports: dict[int, dict[str, object]] = {}
 
     def both() -> bool:
-        report = service.get().json()
+        report = httpx.get(url, timeout=PATIENCE).json()
         reports[report["pid"]] = report
         return len(reports) == 2
 
@@ -210,21 +210,11 @@ def test_a_listener_is_taken_over_from_systemd(serve: Serve) -> None:
         assert answer.json()["ppid"] == service.pid
 
 
-def test_reuse_port_serves_from_every_worker(serve: Serve) -> None:
-    with socket.socket() as held:  # bound, not listening: nobody else gets the port
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(("127.0.0.1", 0))
-        port = held.getsockname()[1]
-        bind = f"127.0.0.1:{port}"
-        service = serve(REPORT, "--reuse-port", "-w", "2", bind=bind, wait=2)
-        url = f"http://{bind}/"
-        pids: set[int] = set()
-
-        def both() -> bool:
-            pids.add(httpx.get(url, timeout=PATIENCE).json()["pid"])
-            return pids == set(service.workers())
-
-        wait_for(both, "answers of both workers")
+def test_reuse_port_serves_from_every_worker(serve: Serve, port: int) -> None:
+    bind = f"127.0.0.1:{port}"
+    service = serve(REPORT, "--reuse-port", "-w", "2", bind=bind, wait=2)
+    pids = {report["pid"] for report in wait_for_both(f"http://{bind}")}
+    assert pids == set(service.workers())
 
 
 # The process

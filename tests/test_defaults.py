@@ -43,14 +43,14 @@ def test_web_concurrency_wins_over_the_cpus(serve: Serve) -> None:
 
 
 def test_port_is_honoured_and_logs_go_to_the_standard_streams(
-    serve: Serve, unused_port: int
+    serve: Serve, port: int
 ) -> None:
     service: Service = serve(
         HELLO,
         conf="from uvworker.defaults import *",
-        env={"PORT": str(unused_port), "WEB_CONCURRENCY": "1"},
+        env={"PORT": str(port), "WEB_CONCURRENCY": "1"},
         bind="",
     )
-    assert service.port == unused_port
+    assert service.port == port
     service.get("/where")
     wait_for(lambda: "GET /where" in service.out, "the access line on stdout")

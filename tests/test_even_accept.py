@@ -156,25 +156,22 @@ def test_the_backlog_is_what_was_asked_for(serve: Serve) -> None:
 
 
 def test_with_reuse_port_a_leaving_worker_answers_its_own_backlog(
-    serve: Serve,
+    serve: Serve, port: int
 ) -> None:
     """Which no sibling can take over: each has a listener of its own."""
-    with socket.socket() as held:  # bound, not listening: nobody else gets the port
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-        held.bind(("127.0.0.1", 0))
-        address = held.getsockname()
-        bind = f"127.0.0.1:{address[1]}"
-        options = "--reuse-port", "-w", "2", "--worker-connections", "1"
-        service = serve(APP, *options, bind=bind, wait=2)
-        leaving = service.workers()
-        connections = [dial(address) for _ in range(40)]
-        for connection in connections:
-            connection.sendall(GET % b"1")
-        service.wait_log("as many as worker_connections allows", 2)
-        for pid in leaving:
-            service.kill(signal.SIGTERM, pid)
-        pids = set()
-        for connection in connections:
-            with connection:
-                pids.add(answer(connection)[0])
+    address = "127.0.0.1", port
+    bind = f"127.0.0.1:{port}"
+    options = "--reuse-port", "-w", "2", "--worker-connections", "1"
+    service = serve(APP, *options, bind=bind, wait=2)
+    leaving = service.workers()
+    connections = [dial(address) for _ in range(40)]
+    for connection in connections:
+        connection.sendall(GET % b"1")
+    service.wait_log("as many as worker_connections allows", 2)
+    for pid in leaving:
+        service.kill(signal.SIGTERM, pid)
+    pids = set()
+    for connection in connections:
+        with connection:
+            pids.add(answer(connection)[0])
     assert pids == set(leaving)

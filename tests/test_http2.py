@@ -24,11 +24,6 @@ pytestmark = gunicorn_lacks("http_protocols")
 
 
 @pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
-
-
-@pytest.fixture
 def client(certificates: Certificates) -> Any:
     with httpx.Client(
         http1=False, http2=True, verify=certificates.client(), timeout=PATIENCE

@@ -62,11 +62,6 @@ def bind(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return {"tcp": "127.0.0.1:0", "unix": f"unix:{tmp_path}/app.sock"}[request.param]
 
 
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
-
-
 CLIENT = "127.0.0.9"  # no trusted hop, where 127.0.0.1 is one by default
 FORGED = {"x-forwarded-for": "192.0.2.1"}  # by the client: the proxy appends to it
 

@@ -111,9 +111,9 @@ def test_a_signal_to_a_process_of_the_app_is_none_to_the_worker(
 
 @pytest.mark.parametrize("args", [[], ["--reuse-port"]], ids=["shared", "reuse-port"])
 def test_programs_inherit_no_listener_and_no_heartbeat(
-    serve: Serve, unused_port: int, args: list[str]
+    serve: Serve, port: int, args: list[str]
 ) -> None:
-    bind = f"127.0.0.1:{unused_port}"
+    bind = f"127.0.0.1:{port}"
     serve(APP, "-w", "2", *args, bind=bind, wait=2)
     url = f"http://{bind}/descriptors"
     inherited = httpx.get(url, timeout=PATIENCE).json()

@@ -8,7 +8,6 @@ import signal
 import socket
 import ssl
 import threading
-from pathlib import Path
 from typing import Any
 
 import httpx
@@ -32,11 +31,6 @@ def ssl_context(conf, default_ssl_context_factory):
     context.minimum_version = ssl.TLSVersion.TLSv1_3
     return context
 """
-
-
-@pytest.fixture
-def certificates(tmp_path: Path) -> Certificates:
-    return Certificates(tmp_path)
 
 
 def get(
