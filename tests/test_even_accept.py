@@ -81,6 +81,7 @@ def fullest(address: Address, *, burst: bool, tls: ssl.SSLContext | None = None)
     return max(held.values())
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("burst", [True, False], ids=["burst", "one-by-one"])
 @pytest.mark.parametrize(("loop", "kind"), [("uvloop", "tcp"), ("asyncio", "unix")])
 def test_connections_spread_evenly(
@@ -94,6 +95,7 @@ def test_connections_spread_evenly(
     assert fullest(address, burst=burst) <= 1.1 * COUNT / WORKERS
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("burst", [True, False], ids=["burst", "one-by-one"])
 def test_tls_connections_spread_evenly(
     serve: Serve, tmp_path: Path, burst: bool

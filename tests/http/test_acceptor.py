@@ -147,6 +147,7 @@ def test_few_connections_spread_as_evenly_as_many(listener, connect):
         assert fullest(clients) <= 3
 
 
+@pytest.mark.alone
 @on_both_loops
 def test_a_stopped_sibling_keeps_nobody_waiting(listener, connect, loop):
     with fleet(3, [listener], loop=loop) as board:
@@ -162,6 +163,7 @@ def test_a_stopped_sibling_keeps_nobody_waiting(listener, connect, loop):
         assert max(by_worker.values()) <= 60
 
 
+@pytest.mark.alone
 def test_a_draining_sibling_leaves_its_share_to_the_others(listener, connect):
     with fleet(3, [listener]) as board:
         draining, *_ = board.workers()
