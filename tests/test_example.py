@@ -8,7 +8,7 @@ import httpx
 from websockets.sync.client import connect
 
 from .conftest import Serve
-from .service import Service, wait_for
+from .service import PATIENCE, Service, wait_for
 
 ROOT = Path(__file__).parent.parent
 
@@ -21,7 +21,7 @@ def example(serve: Serve) -> Service:
 
 def test_the_example_does_what_it_shows(serve: Serve) -> None:
     service = example(serve)
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
         assert "says hello" in client.get("/").text
 
         items = [{"name": "tea", "price": 3.5}, {"name": "pot", "price": 20}]
@@ -42,7 +42,9 @@ def test_the_example_does_what_it_shows(serve: Serve) -> None:
         events = client.get("/events").text
         assert events.count("data: worker") == 5
 
-    with connect(f"ws://127.0.0.1:{service.port}/echo") as socket:
+    with connect(
+        f"ws://127.0.0.1:{service.port}/echo", open_timeout=PATIENCE
+    ) as socket:
         socket.send("hello")
         assert socket.recv() == "hello"
 

@@ -113,7 +113,10 @@ def test_what_http_1_refuses_http_2_refuses(
     assert client.get(url(service, path), headers=headers).status_code == status
     service.wait_log(rf"Refused a request from 127.0.0.1:\d+ with {status}: ")
     over_http_1 = httpx.get(
-        url(service, path), headers=headers, verify=certificates.client()
+        url(service, path),
+        headers=headers,
+        verify=certificates.client(),
+        timeout=PATIENCE,
     )
     assert over_http_1.status_code == status
 

@@ -106,7 +106,11 @@ def test_a_websocket_that_the_proxy_contradicts_itself_about_is_refused(
     with front(tmp_path, address(service, front)) as port:
         url = f"ws://localhost:{port}/"
         with pytest.raises(InvalidStatus) as refusal:
-            connect(url, additional_headers={"x-forwarded-ssl": "off"})
+            connect(
+                url,
+                additional_headers={"x-forwarded-ssl": "off"},
+                open_timeout=PATIENCE,
+            )
     assert refusal.value.response.status_code == 400
     service.wait_log(r"Refused a request from 127.0.0.1:\d+ with 400: .* disagree")
     wait_for(lambda: '"GET / HTTP/1.1" 400' in service.out, "a line in the access log")
