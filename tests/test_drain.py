@@ -86,17 +86,8 @@ async def app(scope, receive, send):
 
 def stop_accepting(service: Service) -> None:
     """Tell the arbiter to stop, and wait until no worker accepts any more."""
-    address = "127.0.0.1", service.port
     service.kill(signal.SIGTERM)
-
-    def refused() -> bool:
-        try:
-            socket.create_connection(address, timeout=PATIENCE).close()
-        except ConnectionRefusedError:
-            return True
-        return False
-
-    wait_for(refused, "new connections refused")
+    wait_for(service.refuses, "new connections refused")
 
 
 def read_all(connection: socket.socket) -> bytes:
@@ -205,7 +196,8 @@ def test_an_app_that_listens_for_uvicorns_exit_hears_of_a_drain_at_once(
 @pytest.mark.parametrize("library", ["websockets", "websockets-sansio", "wsproto"])
 def test_a_websocket_is_closed_with_1012_at_once(serve: Serve, library: str) -> None:
     service = serve(APP, "--graceful-timeout", "300", env={"UVICORN_WS": library})
-    with websocket(f"ws://127.0.0.1:{service.port}/") as connection:
+    url = f"ws://127.0.0.1:{service.port}/"
+    with websocket(url, open_timeout=PATIENCE) as connection:
         service.kill(signal.SIGTERM)
         with pytest.raises(ConnectionClosed) as closed:
             connection.recv(timeout=PATIENCE)

@@ -36,9 +36,8 @@ def test_a_killed_worker_loses_what_was_in_flight_on_it_and_is_replaced(
     with Load(("127.0.0.1", service.port), keep_alive=6, one_shot=0) as load:
         service.kill(signal.SIGKILL, victim)
         service.ready(3)
-        load_failed = len(load.failures)
         wait_for(lambda: load.answered > 1000, "1000 answers")
-    assert len(load.failures) == load_failed <= 6  # one request of each client
+    assert len(load.failures) <= 6  # one request of each client
     assert sibling in service.workers()
     assert {each.pid for each in load.exchanges} - {0} <= {
         victim,

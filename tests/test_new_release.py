@@ -60,17 +60,16 @@ def start(serve: Serve, tmp_path: Path):
 def test_no_request_waits_for_a_start_of_four_seconds(start, tmp_path: Path) -> None:
     service = start("--graceful-timeout", "10")
     with Load(("127.0.0.1", service.port), pause=0.01) as load:
-        began = time.monotonic()
-        load.answer(300)
         (tmp_path / "delay").write_text("4")
         told = time.monotonic()
         hup(service, 2)
         over = time.monotonic()
         load.answer(20)
     assert load.failures == []
-    before, during = load.slowest(began, told), load.slowest(told, over)
     assert over - told > 4
-    assert during < max(3 * before, 1.0)  # 1 s: this machine may be busy otherwise
+    assert (
+        load.slowest(told, over) < 2
+    )  # who waits for the start waits nearly all of it
 
 
 def test_a_start_longer_than_graceful_timeout_is_waited_for(

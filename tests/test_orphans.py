@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import socket
 from pathlib import Path
 
 from .apps import HOOKS, LIFE
@@ -13,16 +12,13 @@ from .service import wait_for
 
 def test_workers_leave_when_their_arbiter_is_killed(serve: Serve) -> None:
     service = serve(LIFE, "-w", "2", wait=2, conf=HOOKS)
-    port, workers = service.port, service.workers()
+    workers = service.workers()
     service.stop(signal.SIGKILL)
     wait_for(lambda: not service.session(), "all processes gone")
     for what in "closed", "worker_exit", "atexit":
         assert sorted(service.said(what)) == sorted(workers)
     assert "is gone; leaving" in service.log
-    with socket.socket() as heir:
-        heir.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        heir.bind(("127.0.0.1", port))
-        heir.listen()
+    assert service.refuses()
 
 
 def test_orphans_finish_their_requests(serve: Serve, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from .apps import HOOKS, LIFE
 from .conftest import Serve
-from .service import Service, beats
+from .service import PATIENCE, Service, beats
 
 
 def limits(service: Service) -> list[int]:
@@ -26,14 +26,14 @@ def limits(service: Service) -> list[int]:
 def test_a_worker_serves_exactly_max_requests(serve: Serve, keep_alive: bool) -> None:
     """On one connection and on a connection for each request."""
     service = serve(LIFE, "--max-requests", "5", conf=HOOKS)
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
         headers = {} if keep_alive else {"connection": "close"}
         answers = [client.get("/", headers=headers) for _ in range(15)]
     served = Counter(int(answer.text) for answer in answers)
     assert list(served.values()) == [5, 5, 5]
-    assert limits(service) == [5, 5, 5]
     for worker in served:
         service.wait_gone(worker)
+    assert limits(service) == [5, 5, 5]
     service.ready(4)
     for what in "closed", "worker_exit", "atexit":
         assert Counter(service.said(what)) == Counter(served.keys())
@@ -43,7 +43,7 @@ def test_a_worker_serves_exactly_max_requests(serve: Serve, keep_alive: bool) ->
 
 def test_jitter_adds_up_to_itself(serve: Serve) -> None:
     service = serve(LIFE, "--max-requests", "3", "--max-requests-jitter", "2")
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
         served = Counter(client.get("/").text for _ in range(20))
     counts = list(served.values())
     assert limits(service)[: len(counts) - 1] == counts[:-1]
@@ -55,7 +55,7 @@ def test_websockets_count(serve: Serve) -> None:
     [worker] = service.workers()
     url = service.url.replace("http", "ws")
     for _ in range(2):
-        with connect(url) as websocket:
+        with connect(url, open_timeout=PATIENCE) as websocket:
             assert list(websocket) == []  # until the app closes
     assert service.get().text == str(worker)
     service.ready(2)
@@ -86,7 +86,7 @@ def test_every_request_is_answered_while_workers_wear_out(serve: Serve) -> None:
     service = serve(LIFE, "-w", "2", "--max-requests", "10", wait=2)
 
     def ask(_: int) -> list[str]:
-        with httpx.Client(base_url=service.url, timeout=20) as client:
+        with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
             return [client.get("/").text for _ in range(25)]
 
     with ThreadPoolExecutor(4) as clients:
@@ -99,6 +99,6 @@ def test_every_request_is_answered_while_workers_wear_out(serve: Serve) -> None:
 def test_no_limit_by_default(serve: Serve) -> None:
     service = serve(LIFE)
     [worker] = service.workers()
-    with httpx.Client(base_url=service.url, timeout=20) as client:
+    with httpx.Client(base_url=service.url, timeout=PATIENCE) as client:
         assert {client.get("/").text for _ in range(200)} == {str(worker)}
     assert limits(service) == []

@@ -39,8 +39,8 @@ def reloading(serve: Serve, source: Path, *args: str, conf: str = "") -> Service
 
 
 def save(path: Path, text: str) -> None:
-    """Save as editors do, so that no half of it is ever read."""
-    draft = path.with_suffix(".draft")
+    """Save in one event, or a reload could fall between two of them."""
+    draft = path.parents[1] / "logs" / path.name  # where no reloader watches
     draft.write_text(text)
     draft.replace(path)
 
@@ -49,8 +49,8 @@ def wait_served(service: Service, words: str) -> str:
     def served() -> str:
         try:
             text = service.get().text
-        except (httpx.RemoteProtocolError, httpx.ReadError):
-            # A reload cuts what is in flight: between two reads, or with bytes unread.
+        except (httpx.RemoteProtocolError, httpx.NetworkError):
+            # A reload cuts what is in flight: before, in or after the sending.
             return ""
         return text if words in text else ""
 
