@@ -263,8 +263,9 @@ class Worker(ConfiguredWorker):
 
     def _reached(self, stage: Stage) -> None:
         if stage is Stage.SERVING:
-            self._boot.done()
+            # Said first: a sibling that waited for this may speak of leaving at once.
             self.log.info("Application startup complete (worker %d).", self._slot.id)
+            self._boot.done()
         else:
             self._slot.state = STATES[stage]
 
