@@ -353,8 +353,6 @@ class Worker(ConfiguredWorker):
         signals.ignore_further()
         self._let_go()
         self._slot.told = True
-        for listener in self.sockets:
-            listener.close()  # before the process ends, as `Server` does
         self._slot.state = State.LEAVING
         exits.leave(exits.CLEAN)
 
