@@ -49,6 +49,26 @@ async def app(scope, receive, send):
 """
 )
 
+SLOW_IMPORT = (
+    SAY
+    + """
+import time
+from pathlib import Path
+say("import")
+while Path("hold-import").exists():
+    time.sleep(0.02)
+"""
+    + LIFE
+)
+
+# Nobody may not read a Python below /root, so root imports it all.
+IMPORTED = """
+import uvicorn, uvloop
+config = uvicorn.Config(lambda: None, factory=True, log_config=None)
+config.load()
+config.get_loop_factory()
+"""
+
 # Hooks that say when and where they ran; for ``gunicorn.conf.py``.
 HOOKS = (
     SAY

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from .apps import HOOKS, LIFE, SAY
+from .apps import HOOKS, LIFE, SAY, SLOW_IMPORT
 from .conftest import Serve
 from .service import wait_for
 
@@ -97,19 +97,6 @@ def test_a_boot_is_interrupted(serve: Serve, tmp_path: Path, place: str) -> None
     assert service.stop(signal.SIGINT) == 0
     assert service.said("worker_int") == service.said("worker_exit") == [worker]
     assert "Traceback" not in service.log
-
-
-SLOW_IMPORT = (
-    SAY
-    + """
-import time
-from pathlib import Path
-say("import")
-while Path("hold-import").exists():
-    time.sleep(0.02)
-"""
-    + LIFE
-)
 
 
 HELD = (

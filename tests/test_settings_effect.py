@@ -6,12 +6,10 @@ the effect of each setting is seen.
 
 from __future__ import annotations
 
-import ctypes
 import json
 import os
 import re
 import socket
-import struct
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,9 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from .apps import SAY, SCOPE
+from .apps import IMPORTED, SAY, SCOPE
 from .conftest import HELLO, Serve
 from .service import PATIENCE, Service, gunicorn_lacks, wait_for
-
-PIDFD_GETFD = 438  # a system call that Python has no function for
 
 GET = b"GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n"
 
@@ -46,40 +42,6 @@ def told(service: Service, *lines: str) -> Any:
 
 
 # Connections
-
-
-def test_backlog_is_the_queues_length_while_workers_accept(serve: Serve) -> None:
-    service = serve(HELLO, "--backlog", "77")
-    assert service.get().status_code == 200
-    # What the kernel says of a listener: sk_max_ack_backlog is in its TCP_INFO, as
-    # `tcpi_sacked` (tcp(7), and ss(8) shows it as Send-Q).
-    listener = _listener_of(service)
-    info = listener.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 104)
-    listener.close()
-    assert struct.unpack_from("=8B4I2I", info)[13] == 77
-
-
-def _listener_of(service: Service) -> socket.socket:
-    """Return a copy of the worker's listener (pidfd_getfd(2))."""
-    worker = service.workers()[0]
-    for entry in Path(f"/proc/{worker}/fd").iterdir():
-        if not str(entry.readlink()).startswith("socket:"):
-            continue
-        copy = _copy_of(worker, int(entry.name))
-        if copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            return copy
-        copy.close()
-    raise AssertionError("the worker has no listener")
-
-
-def _copy_of(pid: int, descriptor: int) -> socket.socket:
-    pidfd = os.pidfd_open(pid)
-    try:
-        fd = ctypes.CDLL(None).syscall(PIDFD_GETFD, pidfd, descriptor, 0)
-        assert fd >= 0
-        return socket.socket(fileno=fd)
-    finally:
-        os.close(pidfd)
 
 
 def test_worker_connections_is_a_ceiling(serve: Serve) -> None:
@@ -257,14 +219,6 @@ async def app(scope, receive, send):
     owner = json.dumps([os.getuid(), os.getgid(), os.getgroups()]).encode()
     await send({"type": "http.response.start", "status": 200, "headers": []})
     await send({"type": "http.response.body", "body": owner})
-"""
-
-# Nobody may not read a Python below /root, so root imports it all.
-IMPORTED = """
-import uvicorn, uvloop
-config = uvicorn.Config(lambda: None, factory=True, log_config=None)
-config.load()
-config.get_loop_factory()
 """
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from .apps import HOOKS, LIFE, SAY
+from .apps import HOOKS, LIFE, SAY, SLOW_IMPORT
 from .conftest import HELLO, Serve
 from .service import Service, wait_for
 
@@ -132,19 +132,6 @@ def test_a_request_that_cannot_be_cancelled_is_left_behind(
     assert service.stop() == 0
     assert service.said("worker_exit") == [worker]
     assert "SIGKILL" not in service.log
-
-
-SLOW_IMPORT = (
-    SAY
-    + """
-import time
-from pathlib import Path
-say("import")
-while Path("hold-import").exists():
-    time.sleep(0.02)
-"""
-    + LIFE
-)
 
 
 @pytest.mark.parametrize("place", ["import", "startup"])

@@ -15,7 +15,7 @@ import pytest
 from typing_extensions import Self
 from websockets.sync.client import connect
 
-from .apps import SCOPE
+from .apps import IMPORTED, SCOPE
 from .certificates import Certificates
 from .conftest import HELLO, Serve
 from .service import PATIENCE, Service, wait_for
@@ -133,15 +133,6 @@ def test_the_hook_alone_is_enough(serve: Serve, certificates: Certificates) -> N
         plain.settimeout(PATIENCE)
         plain.sendall(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
         assert not plain.recv(99).startswith(b"HTTP")
-
-
-# Nobody may not read a Python below /root either, so root imports it all.
-IMPORTED = """
-import uvicorn, uvloop
-config = uvicorn.Config(lambda: None, factory=True, log_config=None)
-config.load()
-config.get_loop_factory()
-"""
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can change the user")

@@ -18,7 +18,7 @@ TLS = "test_tls.py"
 
 # Where the effect of each setting that is kept here is seen from outside.
 SEEN = {
-    "backlog": "test_settings_effect.py::test_backlog_is_the_queues_length_while_workers_accept",
+    "backlog": "test_even_accept.py::test_the_backlog_is_what_was_asked_for",
     "worker_connections": "test_settings_effect.py::test_worker_connections_is_a_ceiling",
     "max_requests": "test_recycle.py::test_a_worker_serves_exactly_max_requests",
     "max_requests_jitter": "test_recycle.py::test_jitter_adds_up_to_itself",
