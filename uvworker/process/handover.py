@@ -55,9 +55,9 @@ class HandOver:
     def verdict(self, siblings: Sequence[WorkerView]) -> Verdict:
         """Weigh who came, who died and who was told.
 
-        On every SIGTERM, in whatever state, set the slot's ``told``. If serving, ask at
-        once, and several times a second until the verdict is ``DRAIN`` or
-        ``TAKE_BACK``.
+        On every SIGTERM, in whatever state, set the slot's ``told``. If serving, ask
+        when a stop has had time to reach the siblings too, and then several times a
+        second until the verdict is ``DRAIN`` or ``TAKE_BACK``.
 
         *siblings*: `Scoreboard.siblings`, the dead among them, whose rows say whether
         they were told before they died.

@@ -82,9 +82,8 @@ def error_descriptor(log: Any) -> int:
     For what writes without the interpreter (``faulthandler``): a syslog or a socket
     has a handler but no file, and then stderr is the nearest.
     """
-    for handler in getattr(
-        log, "error_log", logging.getLogger("gunicorn.error")
-    ).handlers:
+    logger = getattr(log, "error_log", logging.getLogger("gunicorn.error"))
+    for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler):
             with contextlib.suppress(OSError, ValueError):
                 return int(handler.stream.fileno())
