@@ -51,7 +51,9 @@ def imports(path: Path) -> Iterator[str]:
         elif isinstance(node, ast.ImportFrom):
             start = home[: len(home) - node.level + 1]
             parts = [*start, *(node.module or "").split(".")]
-            yield "." + ".".join(part for part in parts if part)
+            origin = "." + ".".join(part for part in parts if part)
+            yield origin
+            yield from (f"{origin}.{alias.name}" for alias in node.names)  # or rooms
 
 
 @pytest.mark.parametrize("wing", WINGS)
