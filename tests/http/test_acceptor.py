@@ -30,10 +30,6 @@ from uvworker.process.siblings import SILENT
 
 from .fleet import LOOPS, Greeter, fleet, until
 
-# Under pytest-xdist this process has a thread, and Python 3.12 warns of forks then. The
-# forked workers use no lock that it could hold.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-
 on_both_loops = pytest.mark.parametrize("loop", LOOPS)
 
 Clients = list[socket.socket]

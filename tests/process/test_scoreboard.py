@@ -22,10 +22,6 @@ from hypothesis.stateful import (
 from uvworker.process.scoreboard import FORGIVEN, Scoreboard, Slot, State
 from uvworker.process.siblings import SILENT, TURNS, Siblings
 
-# Under pytest-xdist this process has a thread, and Python 3.12 warns of forks then. The
-# forked workers use no lock that it could hold.
-pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
-
 
 @pytest.fixture
 def board() -> Scoreboard:
