@@ -21,6 +21,7 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.service import PATIENCE, reserved_port
 from uvworker.http.peers import TrustedPeers
 from uvworker.http.proxyproto import (
     ABSENT,
@@ -33,7 +34,6 @@ from uvworker.http.proxyproto import (
     parse,
 )
 
-PATIENCE = 10.0  # seconds for what should happen at once
 SHORT = 0.3  # seconds for what should not happen at all
 REQUEST = b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"
 LOCAL, PROXY = 0x20, 0x21
@@ -467,20 +467,19 @@ backend back
 @contextlib.contextmanager
 def haproxy(tmp_path, upstream, send, mode="tcp"):
     """Run haproxy in front of a port; give the port that it listens on."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    conf = tmp_path / "haproxy.cfg"
-    conf.write_text(
-        HAPROXY.format(
-            mode=mode, front=tmp_path / "front", port=port, upstream=upstream, send=send
+    conf, front = tmp_path / "haproxy.cfg", tmp_path / "front"
+    with reserved_port() as port:
+        conf.write_text(
+            HAPROXY.format(
+                mode=mode, front=front, port=port, upstream=upstream, send=send
+            )
         )
-    )
-    process = subprocess.Popen(["haproxy", "-db", "-f", conf])
-    try:
-        yield port, tmp_path / "front"
-    finally:
-        process.terminate()
-        process.wait(PATIENCE)
+        process = subprocess.Popen(["haproxy", "-db", "-f", conf])
+        try:
+            yield port, front
+        finally:
+            process.terminate()
+            process.wait(PATIENCE)
 
 
 async def connect(address):

@@ -22,6 +22,7 @@ from gunicorn.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.service import PATIENCE
 from uvworker.http.tls import (
     Certificates,
     Files,
@@ -30,7 +31,6 @@ from uvworker.http.tls import (
     rfc4514,
 )
 
-PATIENCE = 10.0  # seconds for what should happen at once
 SHORT = 0.3  # seconds for a deadline that is to be reached
 PASSWORD = "s3cret"
 
