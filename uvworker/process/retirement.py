@@ -69,7 +69,9 @@ class Retirement:
         if verdict is Verdict.DRAIN and not self._before_me(siblings):
             self.leave()
         elif verdict is Verdict.TAKE_BACK:
-            self._log.warning("The new workers cannot boot; serving on.")
+            self._log.warning(
+                "A worker that was to take over is gone; serving on in its place."
+            )
             self._slot.told = self._weighing = False
             self._given_way = 0
         else:
