@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from .conftest import Serve
-from .service import Service, wait_for
+from .service import Service, gunicorn_lacks, wait_for
 
 APP = """
 import os
@@ -104,6 +104,51 @@ def test_a_file_that_is_broken_from_the_start_recovers(
     wait_served(service, "SyntaxError")
     save(source / "hello.py", APP)
     wait_served(service, "good morning")
+
+
+BROKEN_LIFESPAN = """
+async def app(scope, receive, send):
+    await receive()
+    raise ValueError("no database")
+"""
+
+
+@pytest.mark.parametrize(
+    ("broken", "words"),
+    [
+        (BROKEN_LIFESPAN, "ValueError: no database"),
+        (
+            BROKEN_LIFESPAN.replace(
+                "raise",
+                "await send({'type': "
+                "'lifespan.startup.failed', 'message': 'no database'})\n    return",
+            ),
+            "application startup failed: no database",
+        ),
+        ("def app(environ, start_response): ...", "it is a WSGI app"),
+    ],
+    ids=["raises", "says so", "WSGI"],
+)
+def test_an_app_that_does_not_start_is_shown_and_the_next_save_recovers(
+    serve: Serve, source: Path, broken: str, words: str
+) -> None:
+    service = reloading(serve, source)
+    wait_served(service, "good morning")
+    save(source / "hello.py", broken)
+    wait_served(service, words)
+    assert service.get().status_code == 500
+    save(source / "hello.py", APP.replace("greeting.TEXT", "'good night'"))
+    wait_served(service, "good night")
+    assert service.stop() == 0
+
+
+@gunicorn_lacks("asgi_lifespan")
+def test_a_broken_file_is_shown_where_the_app_must_have_a_lifespan(
+    serve: Serve, source: Path
+) -> None:
+    (source / "hello.py").write_text("def app(:")
+    service = reloading(serve, source, conf="asgi_lifespan = 'on'")
+    wait_served(service, "SyntaxError")
 
 
 def test_a_reload_runs_worker_int_and_the_lifespan_shutdown(

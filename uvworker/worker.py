@@ -31,7 +31,7 @@ from .process.recycling import Recycling
 from .process.retirement import Retirement
 from .process.scoreboard import Scoreboard, State
 from .process.siblings import Siblings
-from .reload import failure_page, files_of
+from .reload import stand_in
 from .server import Deadlines, Server, Stage
 
 # Failures that say all there is to say in their own words.
@@ -184,14 +184,21 @@ class Worker(ConfiguredWorker):
         except Exception as failure:
             if not self.cfg.reload:
                 raise
-            self.log.exception("The app cannot be imported; waiting for a change.")
-            for path in files_of(failure):
-                self.reloader.add_extra_file(path)
-            self.wsgi = failure_page(failure)
+            self.wsgi = stand_in(failure, self.reloader, self.log)
 
     def run(self) -> None:
         """Serve until told to stop, then leave; the last call of ``init_process``."""
         self._watch_certificates()
+        try:
+            self._run_app()
+        except (LifespanFailed, NotServable) as failure:
+            if not self.cfg.reload:
+                raise
+            self.init_signals()  # the loop that has ended left TERM ignored
+            self.wsgi = stand_in(failure, self.reloader, self.log)
+            self._run_app()
+
+    def _run_app(self) -> None:
         with logs.lent(self.log):
             assembly = assemble(
                 Parts(self.wsgi, self, self.log, _kind(self.log)),
