@@ -97,6 +97,24 @@ BROKEN = {
         r"Worker \d cannot start: SystemExit",
         BOOT_FAILED,
     ),
+    "interrupt at import": (
+        "raise KeyboardInterrupt",
+        ["main.py", "KeyboardInterrupt()"],
+        r"Worker \d cannot start: KeyboardInterrupt",
+        BOOT_FAILED,
+    ),
+    "cancelled at import": (
+        "import asyncio; raise asyncio.CancelledError",
+        ["main.py", "CancelledError()"],
+        r"Worker \d cannot start: CancelledError",
+        BOOT_FAILED,
+    ),
+    "cancelled in startup": (
+        ASGI.format(startup="import asyncio; raise asyncio.CancelledError"),
+        [],
+        r"Worker \d cannot start: application startup failed: CancelledError",
+        BOOT_FAILED,
+    ),
 }
 
 

@@ -138,4 +138,7 @@ def _sentence(event: str, message: str) -> str:
 
 def _retrieve(task: asyncio.Task[None]) -> BaseException | None:
     """Return what *task* raised; asking also keeps asyncio from reporting it again."""
-    return None if task.cancelled() else task.exception()
+    try:
+        return task.exception()
+    except asyncio.CancelledError as cancelled:  # by the app itself
+        return cancelled

@@ -13,8 +13,6 @@ from pathlib import Path
 from typing import Any
 
 Message = MutableMapping[str, Any]
-
-
 App = Callable[..., Awaitable[None]]
 
 

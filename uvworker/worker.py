@@ -113,7 +113,7 @@ class Worker(ConfiguredWorker):
             super().init_process()
         except exits.Leaving:
             raise
-        except (Exception, SystemExit) as failure:
+        except BaseException as failure:  # also an interrupt that the app raised
             if self._server is not None and self._server.started:
                 raise
             self.init_signals()  # a loop that has ended left TERM ignored
