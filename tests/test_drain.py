@@ -15,6 +15,7 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect as websocket
 
+from .certificates import Certificates
 from .conftest import Serve
 from .load import ECHO, Client, Load
 from .service import PATIENCE, Service, wait_for
@@ -230,6 +231,28 @@ def test_a_websocket_in_its_handshake_is_accepted_and_closed_with_1012(
         assert answer[answer.index(b"\x88") + 2 :][:2] == (1012).to_bytes(2, "big")
         connection.sendall(b"\x88\x82\0\0\0\0" + (1012).to_bytes(2, "big"))
     assert service.wait_exit() == 0
+
+
+@pytest.mark.parametrize("library", ["websockets", "websockets-sansio", "wsproto"])
+def test_a_tls_websocket_that_ignores_its_close_is_cut_in_time(
+    serve: Serve, tmp_path: Path, library: str
+) -> None:
+    """It answers neither the close frame nor TLS's own goodbye."""
+    certificates = Certificates(tmp_path)
+    options = *certificates.arguments, "--graceful-timeout", "6"
+    service = serve(APP, *options, env={"UVICORN_WS": library})
+    client = certificates.client()
+    with client.wrap_socket(service.connect(), server_hostname="127.0.0.1") as deaf:
+        deaf.sendall(
+            b"GET / HTTP/1.1\r\nHost: test\r\nConnection: Upgrade\r\n"
+            b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+        )
+        assert deaf.recv(65536).startswith(b"HTTP/1.1 101 ")
+        assert service.stop() == 0
+    assert service.out == "handshake\nleft with 1012\nlifespan closed\n"
+    assert "SIGKILL" not in service.log
+    assert "ERROR" not in service.log
 
 
 # Load balancers that are slow to notice

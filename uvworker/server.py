@@ -247,6 +247,7 @@ class Server(uvicorn.Server):
     async def _drain(self) -> None:
         if not await self._until(self._dismissed, lambda at: at.notice):
             self._tell_all("disconnect")
+            self._hang_up()
         if not await self._until(self._idle, lambda at: at.requests):
             await self._cut()
 
@@ -277,6 +278,15 @@ class Server(uvicorn.Server):
         """Call a method of every connection; uvicorn's own only know ``shutdown``."""
         for connection in list(self.server_state.connections):
             getattr(connection, word, lambda: None)()
+
+    def _hang_up(self) -> None:
+        """Cut the WebSockets whose clients do not answer the close frame.
+
+        Until then ``websockets`` keeps the disconnect from the app.
+        """
+        for connection in self.server_state.connections & self._taking_leave:
+            if _is_websocket(connection):
+                connection.transport.abort()
 
     def _idle(self) -> bool:
         state = self.server_state
@@ -324,6 +334,12 @@ class Server(uvicorn.Server):
 
     def _now(self) -> float:
         return asyncio.get_running_loop().time()
+
+
+def _is_websocket(connection: Any) -> bool:
+    """Whether it is one of uvicorn's, by what `_in_handshake` asks of them."""
+    names = "handshake_completed_event", "handshake_complete"
+    return any(hasattr(connection, name) for name in names)
 
 
 def _in_handshake(connection: Any) -> bool:
