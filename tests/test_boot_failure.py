@@ -151,6 +151,16 @@ def test_eight_workers_name_a_broken_app_once(serve: Serve, fault: str) -> None:
     assert_boot_failed_once(service, 8, words, sentence, code)
 
 
+def test_a_worker_that_dies_at_its_boot_is_tried_again_with_growing_pauses(
+    serve: Serve,
+) -> None:
+    """By os._exit, a crash in C code, or the kernel: no code tells the arbiter why."""
+    service = serve("import os; os._exit(9)", "-w", "2", wait=0)
+    service.wait_log("died at its boot; trying in 2 s", 2)
+    assert service.log.count("Booting worker") <= 2 * 3
+    assert service.stop() == 0
+
+
 def test_threads_of_the_app_do_not_delay_the_halt(serve: Serve) -> None:
     """The interpreter waits for threads at its exit; a failed boot must not."""
     thread = "import threading; threading.Thread(target=threading.Event().wait).start()"

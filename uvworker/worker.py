@@ -137,6 +137,7 @@ class Worker(ConfiguredWorker):
         self._options = options = self._resolve()
         self._settings = settings.translate(self.cfg, options)
         report(self.cfg, options).enforce()
+        self._boot.hold()
         self._boot.watch(options.boot_timeout)
         self._recycling = Recycling(
             max_requests=self._settings.max_requests,

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from typing import Any, NoReturn
 
 from . import exits
-from .handover import pause_after_failed_boot
+from .handover import pause_after_failed_boot, pause_between_boots
 from .heartbeat import describe_stacks
 from .scoreboard import Scoreboard, Slot
 
@@ -52,6 +52,22 @@ class Boot:
         self._wait = wait
         self._log = log
         self._timer: threading.Timer | None = None
+
+    def hold(self) -> None:
+        """Wait out the pause after a worker that died at its boot, without a word.
+
+        Of ``os._exit()``, a crash of C code, the kernel's out-of-memory killer the
+        arbiter makes no failed boot: it forks the next one at once, for ever.
+        """
+        me = next(w for w in self._board.workers() if w.id == self._slot.id)
+        if me.failures:  # one that could speak has waited before it exited
+            end = me.failed_at + pause_between_boots(me.failures)
+            if (left := end - time.monotonic()) > 0:
+                self._log.error(
+                    "The worker before this one died at its boot; trying in %.0f s.",
+                    left,
+                )
+                self._wait(left)
 
     def watch(self, timeout: float | None) -> None:
         """Let the boot fail if it takes longer than *timeout* seconds from now."""

@@ -98,7 +98,12 @@ def pause_after_failed_boot(
     """
     if not any(w.alive and w.state is State.SERVING for w in siblings):
         return None
-    return min(2.0 ** (me.failures - 1), LONGEST_PAUSE)
+    return pause_between_boots(me.failures)
+
+
+def pause_between_boots(failures: int) -> float:
+    """Return the seconds after the last of so many failed boots in a row."""
+    return min(2.0 ** (failures - 1), LONGEST_PAUSE)
 
 
 def may_recycle(

@@ -229,7 +229,10 @@ class Scoreboard:
         """Free the slots of the dead and of those that were never forked."""
         for view in self.workers():
             if not (view.alive and view.pid):
-                self._row(view.id)[Word.STATE] = State.FREE
+                slot = Slot(view.id, self._row(view.id))
+                if view.pid and view.state is State.BOOTING and not view.told:
+                    slot.fail(time.monotonic())  # it could not say so itself
+                slot.state = State.FREE
 
     def _row(self, worker_id: int) -> memoryview:
         start = (worker_id + 1) * WORDS
