@@ -223,3 +223,25 @@ def test_a_sibling_that_has_left_does_not_hold_up_a_stop(serve: Serve) -> None:
     service.wait_log("Worker exiting")
     assert service.stop() == 0
     assert "serving on" not in service.log
+
+
+TOLD_AT_FORK = """
+import os, pathlib, signal
+
+def tell():
+    told = pathlib.Path("told")
+    if not told.exists():
+        told.write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGTERM)
+
+os.register_at_fork(after_in_child=tell)
+"""
+
+
+def test_term_in_the_moment_of_the_fork_is_heard(serve: Serve, tmp_path: Path) -> None:
+    """The arbiter's handlers, which the fork inherits, would swallow it."""
+    service = serve(conf=TOLD_AT_FORK)
+    told = int((tmp_path / "told").read_text())
+    service.wait_gone(told)
+    assert told not in service.workers()
+    assert service.get().status_code == 200

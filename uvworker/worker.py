@@ -67,6 +67,7 @@ class Worker(ConfiguredWorker):
         if Worker._board is None:
             Worker._board = Scoreboard()
             Worker._halt_token = exits.HaltToken()
+            signals.watch_forks()
         self._slot = Worker._board.claim(self.age)
         self._siblings = Siblings(Worker._board, self._slot)
         self._boot = Boot(

@@ -48,9 +48,10 @@ def install_boot_handlers(
     called inside the signal handler, on the main thread, wherever it is: *leave* and
     *interrupt* are expected to raise ``SystemExit``, which ends an import at once.
     CHLD goes back to its default, so that the app's subprocesses get their own return
-    codes.
+    codes. What came before these handlers is handled now.
     """
-    _release_forks()
+    global _in_worker  # noqa: PLW0603  what a process is, it is wholly
+    _in_worker = True
     intents = {
         **dict.fromkeys(DRAIN, leave),
         **dict.fromkeys(QUIT, interrupt),
@@ -62,6 +63,8 @@ def install_boot_handlers(
     for signum in NOT_OURS:
         signal.signal(signum, _pass)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    while _early:
+        intents[_early.pop(0)]()
 
 
 def ignore_further() -> None:
@@ -77,17 +80,22 @@ def ignore_further() -> None:
 # What a worker handles itself, and a process that the app forks must not.
 _HANDLED = (*DRAIN, *QUIT, *REOPEN, *NOT_OURS, signal.SIGABRT)
 _masks = threading.local()
+_in_worker = False
+_early: list[
+    signal.Signals
+] = []  # signals that came between the fork and the boot's handlers
 
 
-@functools.cache  # once in each worker
-def _release_forks() -> None:
-    """Give a process that the app forks (``multiprocessing``) Python's own handlers.
+@functools.cache  # once in each arbiter, and inherited by its workers
+def watch_forks() -> None:
+    """Let no signal be lost or shared in a fork, of a worker or of its own children.
 
-    Those of a loop write to the descriptor that wakes it, which a fork shares: a TERM
-    to the child would be taken by the worker for its own. Signals wait until then.
+    Runs in the arbiter, before the first fork. Signals wait until a new process has
+    handlers that suit it: the interpreter forgets what comes during a fork, and the
+    handlers that are inherited are the parent's.
     """
     os.register_at_fork(
-        before=_block, after_in_parent=_unblock, after_in_child=_restore_defaults
+        before=_block, after_in_parent=_unblock, after_in_child=_release_child
     )
 
 
@@ -99,12 +107,31 @@ def _unblock() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, _masks.before)
 
 
+def _release_child() -> None:
+    if _in_worker:
+        _restore_defaults()
+    else:
+        # The arbiter's handlers would swallow them. It may also be a child of a hook,
+        # which would have lost them all the same.
+        for signum in (*DRAIN, *QUIT, *REOPEN):
+            signal.signal(signum, _remember)
+    _unblock()
+
+
+def _remember(signum: int, _frame: FrameType | None) -> None:
+    _early.append(signal.Signals(signum))
+
+
 def _restore_defaults() -> None:
+    """Give a process that the app forks (``multiprocessing``) Python's own handlers.
+
+    Those of a loop write to the descriptor that wakes it, which a fork shares: a TERM
+    to the child would be taken by the worker for its own.
+    """
     signal.set_wakeup_fd(-1)
     for signum in _HANDLED:
         signal.signal(signum, signal.SIG_DFL)
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _unblock()
 
 
 def _handler(intent: Intent) -> Callable[[int, FrameType | None], None]:
