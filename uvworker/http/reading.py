@@ -180,10 +180,13 @@ class Reading(asyncio.Protocol):
             return
         # Out here, as it would be the context of what is raised meanwhile, and a
         # callback's own error is told by its context.
-        if isinstance(fault, httptools.HttpParserUpgrade):
-            self.upgrade(data[fault.args[0] :])
-        else:
-            self._stop(fault)
+        try:
+            if isinstance(fault, httptools.HttpParserUpgrade):
+                self.upgrade(data[fault.args[0] :])
+            else:
+                self._stop(fault)
+        finally:
+            del fault  # its traceback holds this frame, and the frame what was read
 
     def _stop(self, error: httptools.HttpParserError) -> None:
         """End the reading, for a fault or because it is enough."""
