@@ -50,6 +50,11 @@ class Cycle:
 
     """
 
+    # Filled only where there is an access record to be made
+    headers: Sequence[Header]  # the response's
+    target: bytes  # as asked for
+    started: float  # seconds on the loop's clock
+
     __slots__ = (
         "begun",
         "buffered",
@@ -104,19 +109,16 @@ class Cycle:
         # The response
         self.refusal: Refusal | None = None  # answers in the app's stead
         self.status = 0
-        self.headers: Sequence[Header] = ()  # kept only for the access record
         self.head = b""  # composed, and not yet written
         self.length: int | None = 0  # bytes of body owed; None if not known
         self.chunked = False
         self.sent = 0  # bytes of body, without chunk framing
-        self.target = b""  # as asked for, only for the access record
         self.complete = False
 
         # The app
         self.task: asyncio.Task[None] | None = None
         self.begun = False
         self.over = False
-        self.started = 0.0  # seconds on the loop's clock, only for the access record
         self.news: asyncio.Event | None = None  # only once receive() has had to wait
 
     # -- what the connection does with it
@@ -129,7 +131,8 @@ class Cycle:
         except BaseException as error:  # noqa: BLE001 - sys.exit() ends a request only
             self._failed(error)
         else:
-            self._returned(result)
+            if result is not None or not self.complete:
+                self._returned(result)
         finally:
             self.over = True
             self.connection.service.tasks.discard(self.task)
@@ -246,9 +249,8 @@ class Cycle:
             self.chunks_understood,
             self.keep_alive,
         )
-        if not service.held:
-            service.loop.call_soon(service.flush)
-        service.held.append(self)
+        if self.length is None:
+            service.hold(self)
 
     def _body(self, message: Message) -> None:
         if message["type"] != "http.response.body":

@@ -163,7 +163,10 @@ class HTTPProtocol(Answering):
         if self.extensions is not None:
             scope["extensions"] = self.extensions.copy()
         if self.trusted:
-            self.forward(scope)
+            for name, _ in self.headers:
+                if name in service.claims:
+                    self.forward(scope)
+                    break
         cycle = Cycle(self, scope, keep_alive and service.keepalive > 0)
         if method == "HEAD":
             cycle.head_only = True

@@ -46,6 +46,7 @@ STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 # Never a body, and no framing header either: RFC 9110 section 8.6, RFC 9112 6.1.
 UNFRAMED = frozenset((*range(100, 200), 204))
 NOT_MODIFIED = 304  # what its framing says is of the response that is not sent
+SPECIAL = UNFRAMED | {NOT_MODIFIED}
 
 
 class HeaderNames(dict[bytes, bytes]):
@@ -94,7 +95,7 @@ def compose(  # noqa: PLR0917 - all that a head depends on
     """
     parts: list[bytes] = []
     length: bytes | None = None
-    codings: list[bytes] = []
+    codings: tuple[bytes, ...] = ()
     announced = False
     for name, value in headers:
         beginning = NAMES[name]
@@ -105,7 +106,7 @@ def compose(  # noqa: PLR0917 - all that a head depends on
                 length = value
                 continue
             if beginning == TRANSFER_ENCODING:
-                codings.append(value)
+                codings += (value,)
                 continue
             if b"close" in _tokens(value):
                 keep_alive, announced = False, True
@@ -115,7 +116,10 @@ def compose(  # noqa: PLR0917 - all that a head depends on
     # a mistake that reads like one. A single pass, far cheaper than a search each.
     if len(block) - len(block.translate(None, CONTROLS)) != len(parts):
         raise RuntimeError("Invalid HTTP header value.")
-    framing, owed, chunked = _frame(status, length, codings, head_only, chunks)
+    if length is None or codings or head_only or status in SPECIAL:
+        framing, owed, chunked = _frame(status, length, codings, head_only, chunks)
+    else:
+        framing, owed, chunked = CONTENT_LENGTH + length, int(length), False
     closing = END if keep_alive or announced else CLOSE
     wire = b"".join((STATUS_LINES[status], defaults, block, framing, closing))
     return wire, owed, chunked, keep_alive
@@ -129,7 +133,7 @@ def lines(headers: Iterable[Header]) -> bytes:
 def _frame(
     status: int,
     length: bytes | None,
-    codings: list[bytes],
+    codings: tuple[bytes, ...],
     head_only: bool,
     chunks: bool,
 ) -> tuple[bytes, int | None, bool]:
@@ -146,7 +150,7 @@ def _frame(
     return b"", None, False
 
 
-def _chunked(codings: list[bytes]) -> bytes:
+def _chunked(codings: tuple[bytes, ...]) -> bytes:
     """Put "chunked" last, where it has to be: RFC 9112 section 6.1."""
     named = [coding for value in codings for coding in _tokens(value)]
     return b", ".join([*(name for name in named if name != b"chunked"), b"chunked"])

@@ -94,6 +94,7 @@ class Service:
         self.app = config.loaded_app
         self.record = policy.record
         self.forwarding = policy.forwarding
+        self.claims = policy.forwarding.names if policy.forwarding else frozenset()
         self.tls = policy.tls
         self.asgi = {"version": config.asgi_version, "spec_version": SPEC_VERSION}
         self.root_path: str = config.root_path
@@ -130,13 +131,18 @@ class Service:
             self._default_lines = lines(headers)
         return self._default_lines
 
-    def flush(self) -> None:
-        """Write the heads whose bodies did not come in the same turn of the loop.
+    def hold(self, cycle: Cycle) -> None:
+        """Write the head of a stream no later than at the end of this turn of the loop.
 
         An event stream's client waits for the head, and its app for the first event.
         One callback a turn does for all connections: one for each response would
         cost more than the write that it saves.
         """
+        if not self.held:
+            self.loop.call_soon(self._flush)
+        self.held.append(cycle)
+
+    def _flush(self) -> None:
         held, self.held = self.held, []
         for cycle in held:
             if cycle.head:
