@@ -14,7 +14,7 @@ test: .venv/tox
 serve: .venv/serve
 	$(BIN)/gunicorn -c conf/gunicorn.conf.py -w 4 --chdir examples main:app
 
-# The comparison with peers, about ten minutes; BENCH_ARGS="--quick" takes two.
+# The comparison with peers, a quarter of an hour; BENCH_ARGS="--quick" takes two.
 .PHONY: bench
 bench: .venv/bench
 	$(BIN)/python benchmarks/run.py $(BENCH_ARGS)

@@ -49,9 +49,9 @@ def tables(results: Results) -> str:
         "### CPU time per request, µs (ratio to uvicorn_worker)",
         _table(results, _cpu, last=_targets(results)),
         "### Requests per second",
-        _table(results, lambda _results, _work, one: f"{one['rate']:,.0f}"),
+        _table(results, lambda one: f"{one['rate']:,.0f}"),
         "### 99th percentile of latency, ms",
-        _table(results, lambda _results, _work, one: f"{one['p99'] / 1000:.1f}"),
+        _table(results, lambda one: f"{one['p99'] / 1000:.1f}"),
     ]
     if results["memory"]:
         parts += ["### Memory", _memory(results)]
@@ -60,22 +60,21 @@ def tables(results: Results) -> str:
 
 def _table(
     results: Results,
-    cell: Callable[[Results, str, dict[str, float]], str],
+    cell: Callable[[dict[str, float]], str],
     last: list[list[str]] | None = None,
 ) -> str:
     works = results["works"]
     rows = [["", *works]]
     for name in PEERS:
         if any(name in servers for servers in works.values()):
-            figures = [(work, servers.get(name)) for work, servers in works.items()]
-            cells = [cell(results, work, one) if one else "-" for work, one in figures]
+            figures = [servers.get(name) for servers in works.values()]
+            cells = [cell(one) if one else "-" for one in figures]
             rows.append([name, *cells])
     return markdown([*rows, *(last or [])])
 
 
-def _cpu(results: Results, work: str, one: dict[str, float]) -> str:
-    base = results["works"][work].get(BASE)
-    ratio = f" ({one['cpu'] / base['cpu']:.2f})" if base else ""
+def _cpu(one: dict[str, float]) -> str:
+    ratio = f" ({one['ratio']:.2f})" if "ratio" in one else ""
     return f"{one['cpu']:.1f}{ratio}"
 
 
