@@ -23,7 +23,17 @@ def test_head_and_first_body_are_one_write(serve, loop):
     assert client.sock.recv(65536).endswith(b"\r\n\r\nHello, world!")
 
 
-def test_a_head_does_not_wait_for_a_late_body(serve, loop):
+def test_a_head_of_known_length_waits_for_its_body(serve, loop):
+    async def app(_scope, _receive, send):
+        await send(apps.start(200, (b"content-length", b"4")))
+        await asyncio.sleep(0.1)
+        await send(apps.body(b"data"))
+
+    client = serve(app, config={"loop": loop}).connect().send(GET)
+    assert client.sock.recv(65536).endswith(b"\r\n\r\ndata")
+
+
+def test_the_head_of_a_stream_does_not_wait_for_a_late_body(serve, loop):
     """An event stream's client wants to know at once that it is connected."""
     go = asyncio.Event()
 

@@ -2,8 +2,9 @@
 
 Here is what an app can do and what it is told: `receive`, `send`, and how its errors
 end. Framing and limits are the connection's. Two rules: nothing goes out before the
-first body message, so that head and body are one write; and once a response has
-started, a failure cuts the connection, as the client could not tell it otherwise.
+first body message, so that head and body are one write, but for the head of a stream,
+whose body may be late; and once a response has started, a failure cuts the connection,
+as the client could not tell it otherwise.
 
 Source: ASGI HTTP specification 2.4.
 """
