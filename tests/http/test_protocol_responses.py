@@ -290,11 +290,14 @@ def test_an_app_that_fails_before_its_response_is_answered_for(
         [apps.start(204), apps.body(b"abc")],
         [apps.start(777), apps.body(b"")],
         [apps.start(200, ("x", "y")), apps.body(b"")],  # type: ignore[arg-type]
+        [{"type": "http.response.start", "status": 200, "headers": None}],
     ],
 )
-def test_a_response_that_fails_is_cut_off(serve, messages):
+@pytest.mark.parametrize("record", [None, lambda _record: None], ids=["", "recorded"])
+def test_a_response_that_fails_is_cut_off(serve, messages, record):
     """A response that was started cannot be replaced: the client must see a break."""
-    received = serve(apps.sending(*messages)).connect().send(GET).rest()
+    service = serve(apps.sending(*messages), record=record)
+    received = service.connect().send(GET).rest()
     assert received.count(b"HTTP/1.1") <= 1
     assert b" 500 " not in received
     assert not received.endswith(b"0\r\n\r\n")

@@ -52,7 +52,6 @@ class Cycle:
     """
 
     # Filled only where there is an access record to be made
-    headers: Sequence[Header]  # the response's
     target: bytes  # as asked for
     started: float  # seconds on the loop's clock
 
@@ -110,6 +109,7 @@ class Cycle:
         # The response
         self.refusal: Refusal | None = None  # answers in the app's stead
         self.status = 0
+        self.headers: Sequence[Header] = ()  # kept only for the access record
         self.head = b""  # composed, and not yet written
         self.length: int | None = 0  # bytes of body owed; None if not known
         self.chunked = False
