@@ -1,26 +1,20 @@
-"""What is known of a request once it has been answered.
+"""The record of an answered request.
 
-An `AccessRecord` is all that the access log, statsd, the per-request hooks and
-the scoreboard ever learn of a request: whoever answers builds one, whoever
-counts or writes takes one. The rule of this room: a record holds what the
-protocol had in its hands anyway; all that costs something is computed when
-asked for.
+An `AccessRecord` is the input of the access log, statsd, the per-request hooks and
+the counts. A protocol makes one for each request that it answers. The rule of this
+room: a record holds what the protocol has anyway; whatever costs something is
+computed only when it is read.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
-from typing import Any
 from urllib.parse import quote, unquote_to_bytes
 
-Scope = MutableMapping[str, Any]
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-ASGIApp = Callable[[Scope, Receive, Send], Awaitable[None]]
+from ..app.asgi import ASGIApp, Message, Receive, Scope, Send
 
 PERCENT = ord("%")
 
@@ -28,21 +22,21 @@ PERCENT = ord("%")
 # Not frozen: the frozen constructor costs 1.3 µs more, on every request.
 @dataclass(slots=True)
 class AccessRecord:
-    """One answered request, refused ones and closed WebSockets included.
+    """One answered request, or refused request, or closed WebSocket.
 
     Args:
-        scope: The ASGI scope that the app saw. For a refused request a partial
-            one, its values empty where the parser had not come to them.
+        scope: The ASGI scope that the app got. For a refused request a partial
+            one: values that the parser did not reach are empty.
         peer: `(host, port)` of the connection, after the PROXY protocol, before
             `X-Forwarded-For`; None on a unix socket.
         status: The status sent; 101 for an accepted WebSocket.
         headers: The response headers as sent, the server's own included.
-        sent: Bytes of body, without chunked framing; of a WebSocket the bytes
+        sent: Bytes of body, without chunked framing; for a WebSocket the bytes
             of its messages.
         duration: Seconds from the request's head to the end of the response.
         target: The request target as received (RFC 9112 section 3.2). Empty if
-            the protocol has not kept it: then it is put together again from
-            the scope, without an empty query's `?` or an absolute form.
+            the protocol has not kept it: then it is composed from the scope,
+            without an empty query's `?` or an absolute form.
 
     """
 
@@ -57,11 +51,11 @@ class AccessRecord:
 
     @classmethod
     def begun(cls, scope: Scope) -> AccessRecord:
-        """Return the record of a request that comes to the app just now.
+        """Return the record of a request that is about to reach the app.
 
-        Its target is taken at once, as frameworks write into the scope, and
-        without the root path, which uvicorn prepends and no client sent. The
-        status is what a protocol answers for an app that never does.
+        Its target is composed now, because frameworks modify the scope, and without
+        the root path, which uvicorn prepends and no client sends. The status is what
+        a protocol answers if the app does not.
         """
         target = _target_of(scope, scope.get("root_path", ""))
         return cls(scope, scope.get("client"), 500, [], 0, 0.0, target)
@@ -83,14 +77,14 @@ class AccessRecord:
         return f"HTTP/{self.scope.get('http_version') or '1.1'}"
 
     def request_target(self) -> bytes:
-        """Return the request target, from the scope if nobody kept it."""
+        """Return the request target, composed from the scope if it was not kept."""
         return self.target or _target_of(self.scope)
 
     def path(self) -> str:
         """Return the decoded path that the client asked for.
 
         Not `scope["path"]`: a root path is prepended to it, and frameworks
-        rewrite it on the way to a mounted app.
+        rewrite it for a mounted app.
         """
         path = self.request_target().partition(b"?")[0]
         if path[:1] != b"/" and b"://" in path:  # absolute form
@@ -125,7 +119,7 @@ def _quoted(path: str) -> bytes:
 
 
 def together(*recorders: Recorder | None) -> Recorder | None:
-    """Return one recorder that feeds all those given, None if there are none."""
+    """Return one recorder that calls all those given, None if there are none."""
     wanted = [recorder for recorder in recorders if recorder is not None]
     if len(wanted) <= 1:
         return wanted[0] if wanted else None
@@ -140,28 +134,37 @@ def together(*recorders: Recorder | None) -> Recorder | None:
 class Recorded:
     """An ASGI app that records what another one answers.
 
-    For the connections that are not our protocol's: WebSockets, HTTP/2, and
-    all of HTTP under a protocol class of somebody else's. Must be around
-    whatever reads the proxy's headers: `scope["client"]` is then the peer.
+    For requests that our HTTP/1.1 protocol does not serve: uvicorn's WebSockets,
+    HTTP/2, and all HTTP with another protocol class. It must wrap the middleware
+    that reads the proxy's headers, so that `scope["client"]` is the peer.
 
-    What the protocol refuses by itself never reaches an app, and the headers
-    that it adds are not seen here.
+    Requests that the protocol itself refuses, and headers that it adds, are not
+    recorded.
 
     Args:
         app: The ASGI 3 app to wrap.
-        record: Called once for each request, when the app is done with it.
-        types: The scope types to record; others pass at the cost of one look.
+        record: Called once for each request, when the app has returned.
+        types: The scope types to record; others cost one comparison.
+        wanted: Called at each request; returns whether `record` is wanted. None
+            if it always is.
 
     """
 
-    def __init__(self, app: ASGIApp, record: Recorder, types: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        record: Recorder,
+        types: tuple[str, ...],
+        wanted: Callable[[], bool] | None = None,
+    ) -> None:
         self._app = app
         self._record = record
         self._types = types
+        self._wanted = wanted
 
     def __call__(self, scope: Scope, receive: Receive, send: Send) -> Awaitable[None]:
         """Return the app's own awaitable where there is nothing to record."""
-        if scope["type"] not in self._types:
+        if scope["type"] not in self._types or (self._wanted and not self._wanted()):
             return self._app(scope, receive, send)
         return self._watch(scope, receive, send)
 
@@ -188,17 +191,17 @@ _UPGRADED = HTTPStatus.SWITCHING_PROTOCOLS.value
 
 
 def _note(record: AccessRecord, message: Message, *, bodiless: bool) -> None:
-    """Add to `record` what one message of the app's has sent."""
+    """Add to `record` what one message of the app sends."""
     kind = message["type"]
     if kind in _BODIES:
         if not bodiless and record.status not in _WITHOUT_BODY:
-            record.sent += len(message.get("body", b""))
+            record.sent += memoryview(message.get("body", b"")).nbytes
     elif kind == "websocket.send":
         text = message.get("text")
         payload = message.get("bytes") or b"" if text is None else text.encode()
         record.sent += len(payload)
     elif kind in _STARTS:
-        record.status = message["status"]
+        record.status = int(message["status"])
         record.headers = list(message.get("headers", ()))
     elif kind == "websocket.accept":
         record.status = _UPGRADED

@@ -1,13 +1,12 @@
 r"""The text of an access line: gunicorn's `access_log_format`, or JSON.
 
-A format is compiled once, into a template and the atoms that it names; an atom
-that it does not name is never computed. Where gunicorn's workers differ, the
-line is that of its `asgi` worker.
+A format is compiled once, into a template and the atoms that it names; no other
+atom is computed. Where gunicorn's workers differ, the line is that of its `asgi`
+worker.
 
-The rule of this room: no request can forge a line. gunicorn escapes `"` alone,
-although a decoded path or user name may hold a line feed; control characters
-are written as Python would, `\n` or `\x1b`; nothing else differs from
-gunicorn's line.
+The rule of this room: no request can forge a line. gunicorn escapes only `"`,
+but a decoded path or user name may contain a line feed. Here control characters
+are escaped as in Python, `\n` or `\x1b`. Otherwise the line is gunicorn's.
 """
 
 from __future__ import annotations
@@ -22,13 +21,13 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from functools import lru_cache
 
-from .accessrecord import AccessRecord
+from .record import AccessRecord
 
 Render = Callable[[AccessRecord], str]
 _Atom = Callable[[AccessRecord], object]
 
-# C0, DEL, C1 (a terminal obeys these), and what else ends a line in Unicode.
-# Surrogates cannot be encoded.
+# C0, DEL and C1, which control a terminal, and Unicode's other line ends. Surrogates
+# cannot be encoded.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 
 # One conversion of Python's %-format, as gunicorn's formats use it.
@@ -55,8 +54,8 @@ def _quotable(text: str) -> str:
     return printable(text).replace('"', '\\"')
 
 
-# User agents and referers repeat; a hit costs a fifth of the work. Bounded, as
-# clients choose the values: 2 MB at the most with gunicorn's limit on a field.
+# User agents and referers repeat; a hit costs a fifth of the work. Bounded, because
+# clients choose the values: at most 2 MB with gunicorn's limit on a field.
 @lru_cache(maxsize=128)
 def _field_text(value: bytes) -> str:
     return _quotable(value.decode("latin-1"))
@@ -150,7 +149,15 @@ _ATOMS: dict[str, _Atom] = {
     "L": _seconds,
 }
 
-# The variables of a CGI request (RFC 3875) that can be had for nothing.
+
+def client_of(record: AccessRecord) -> str | None:
+    """Return the address of the client, or of the last proxy that is not trusted."""
+    client = record.scope.get("client")
+    return str(client[0]) if client else None
+
+
+# Variables of a CGI request (RFC 3875) that cost nothing, and one of ours:
+# `client_addr`. gunicorn's format has no atom for the client that a proxy names.
 _VARIABLES: dict[str, _Atom] = {
     "request_method": _ATOMS["m"],
     "raw_uri": lambda record: _quotable(record.request_target().decode("latin-1")),
@@ -159,13 +166,14 @@ _VARIABLES: dict[str, _Atom] = {
     "server_protocol": _ATOMS["H"],
     "remote_addr": _ATOMS["h"],
     "remote_port": lambda record: str(record.peer[1]) if record.peer else "-",
+    "client_addr": lambda record: _quotable(client_of(record) or "-"),
     "content_type": _request_field("content-type"),
     "content_length": _request_field("content-length"),
 }
 
 
 def _atom(name: str) -> _Atom | None:
-    """Return the atom of that name, None if gunicorn would write a `-`."""
+    """Return the atom `name`, None if gunicorn would write a `-`."""
     if name == "t":
         return _clock()
     braced = re.fullmatch(r"\{(.*)\}([ioe])", name.lower(), re.DOTALL)
@@ -186,14 +194,14 @@ def compile_format(access_log_format: str) -> Render:
 
     Args:
         access_log_format: Atoms as `%(name)s`, with any flags, width, precision
-            and conversion that Python's `%` knows.
+            and conversion of Python's `%`.
 
     Returns:
         A function from a record to its line, without the line's end.
 
     Raises:
-        ValueError: The format cannot be used. gunicorn would find out at every
-            request, and write a traceback instead of a line.
+        ValueError: The format cannot be used. gunicorn would log a traceback
+            instead of a line at every request.
 
     """
     constants = {"l": "-", "p": f"<{os.getpid()}>"}
@@ -234,9 +242,9 @@ def _renderer(template: str, atoms: tuple[_Atom, ...]) -> Render:
 def compile_json(worker_id: int | None = None) -> Render:
     """Return the JSON access line, one object per record; call it after the fork.
 
-    The keys are the same on every line, and null where a request has nothing to
-    say: `time` (ISO 8601, UTC, at the end of the response), `remote_addr` (the
-    peer), `client_addr` (the client, as far as its proxies are trusted),
+    Every line has the same keys, with null for what a request does not have:
+    `time` (ISO 8601, UTC, at the end of the response), `remote_addr` (the peer),
+    `client_addr` (the client, or the last proxy that is not trusted),
     `method`, `scheme`, `host`, `path` (decoded), `query`, `protocol`, `status`,
     `bytes` (of body), `duration_ms`, `referer`, `user_agent`, `user`,
     `request_id` (`X-Request-ID`, the request's before the response's),
@@ -244,17 +252,16 @@ def compile_json(worker_id: int | None = None) -> Render:
     state; it outlives a recycled worker).
     """
     pid = os.getpid()
-    # ASCII only, and so no character that a reader could take for a line's end.
+    # ASCII only: no character can be read as the end of a line.
     encode = json.JSONEncoder(separators=(",", ":")).encode
 
     def render(record: AccessRecord) -> str:
         scope, peer = record.scope, record.peer
-        client = scope.get("client")
         return encode(
             {
                 "time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"),
                 "remote_addr": peer[0] if peer else None,
-                "client_addr": client[0] if client else None,
+                "client_addr": client_of(record),
                 "method": record.method or None,
                 "scheme": scope.get("scheme"),
                 "host": _text(record, b"host"),

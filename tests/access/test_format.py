@@ -18,8 +18,8 @@ from gunicorn.http.wsgi import create
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uvworker.http.accessformat import compile_format, compile_json
-from uvworker.http.accessrecord import AccessRecord
+from uvworker.access.format import compile_format, compile_json
+from uvworker.access.record import AccessRecord
 
 PEER = ("192.0.2.7", 40321)
 HEADERS = [

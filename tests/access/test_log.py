@@ -22,9 +22,9 @@ from _pytest.logging import LogCaptureHandler
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
 
-from tests.service import wait_for
-from uvworker.http.accesslog import AccessLog, plain_handler
-from uvworker.http.accessrecord import AccessRecord
+from tests.tools.service import wait_for
+from uvworker.access.log import AccessLog, plain_handler
+from uvworker.access.record import AccessRecord
 
 LINE = "%({n}i)s"
 
@@ -274,8 +274,8 @@ WRITER = """
 import asyncio, os, sys
 from gunicorn.config import Config
 from gunicorn.glogging import Logger
-from tests.http.test_accesslog_writing import record_of
-from uvworker.http.accesslog import AccessLog
+from tests.access.test_log import record_of
+from uvworker.access.log import AccessLog
 
 os.set_blocking(1, sys.argv[2] == "blocking")
 cfg = Config()

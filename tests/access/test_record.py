@@ -14,8 +14,8 @@ import uvicorn
 import websockets
 from websockets.asyncio.client import connect
 
-from tests.service import PATIENCE
-from uvworker.http.accessrecord import AccessRecord, Recorded, together
+from tests.tools.service import PATIENCE
+from uvworker.access.record import AccessRecord, Recorded, together
 
 BOTH = ("http", "websocket")
 

@@ -19,13 +19,12 @@ from gunicorn.config import Config, PostRequest
 from gunicorn.glogging import Logger
 from gunicorn.instrument.statsd import Statsd
 
-from uvworker.http.accessformat import compile_format
-from uvworker.http.accesslog import AccessLog
-from uvworker.http.accessrecord import AccessRecord
-from uvworker.http.gunicornshape import Hooked, Response
-
-from .conftest import Serve
-from .service import PATIENCE, wait_for
+from tests.conftest import Serve
+from tests.tools.service import PATIENCE, wait_for
+from uvworker.access.format import compile_format
+from uvworker.access.gunicorn_objects import Hooked, Response
+from uvworker.access.log import AccessLog
+from uvworker.access.record import AccessRecord
 
 WSGI = """
 def app(environ, start_response):

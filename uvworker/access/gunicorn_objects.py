@@ -1,11 +1,11 @@
-"""Requests and responses in the shapes that gunicorn's loggers and hooks expect.
+"""The request and response objects that gunicorn's loggers and hooks expect.
 
-`logger_class`, statsd, `pre_request` and `post_request` were written for
-gunicorn's own workers, whose objects differ from one another. What they share
-is here: the attributes of `Request` and `Response`, and a WSGI-like environ.
+`logger_class`, statsd, `pre_request` and `post_request` are written for gunicorn's
+own workers, whose objects differ from one another. Here is what they have in
+common: the attributes of `Request` and `Response`, and a WSGI-like environ.
 
-The rule of this room: nothing is built unless a logger or a hook is about to
-look at it, and an error of theirs is logged and never reaches the protocol.
+The rule of this room: an object is built only if a logger or a hook gets it, and an
+exception that they raise is logged and never reaches the protocol.
 """
 
 from __future__ import annotations
@@ -16,24 +16,28 @@ from datetime import timedelta
 from http import HTTPStatus
 from typing import Any
 
-from .accessformat import printable, user_of
-from .accessrecord import AccessRecord, ASGIApp, Receive, Recorder, Scope, Send
+from ..app.asgi import ASGIApp, Receive, Scope, Send
+from .format import client_of, printable, user_of
+from .record import AccessRecord, Recorder
 
+Headers = list[tuple[bytes, bytes]]
+
+_REPLACED = (b"server", b"date")
 _REASONS = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Request:
-    """A request as hooks and loggers see it; a hook may set attributes of its own.
+    """A request for hooks and loggers; a hook may set attributes of its own.
 
     Attributes:
         method, uri, path, query: As text. `uri` and `query` as received, `path`
             decoded, as in gunicorn's `asgi` worker.
-        fragment: Empty; no fragment travels in a request.
+        fragment: Empty; clients do not send the fragment.
         version: `(1, 1)`.
         headers: `(NAME, value)` in the order received, names in capitals.
         scheme: `http`, `https`, `ws` or `wss`.
         peer_addr, remote_addr: `(host, port)` of the client, or None. In
-            `pre_request` as far as its proxies are trusted.
+            `pre_request`, the client that a trusted proxy names.
 
     """
 
@@ -51,7 +55,7 @@ class Request:
 
 
 class Response:
-    """A response as hooks and loggers see it.
+    """A response for hooks and loggers.
 
     Attributes:
         status: `200 OK`, as in gunicorn's `sync` worker.
@@ -64,8 +68,18 @@ class Response:
     def __init__(self, record: AccessRecord) -> None:
         self.status_code = record.status
         self.status = f"{record.status} {_REASONS.get(record.status, 'Unknown')}"
-        self.headers = _text_fields(record.headers)
+        self.headers = _text_fields(_as_sent(record.headers))
         self.sent = record.sent
+
+
+def _as_sent(fields: Headers) -> Headers:
+    """Leave out our `Server` and `Date`, which come first, if the app sends its own."""
+    names = [name.lower() for name, _ in fields]
+    return [
+        field
+        for number, field in enumerate(fields, 1)
+        if names[number - 1] not in _REPLACED or names[number - 1] not in names[number:]
+    ]
 
 
 def _text_fields(
@@ -78,20 +92,20 @@ def _text_fields(
 
 
 class Elapsed(timedelta):
-    """A duration whose seconds do not begin anew after a day.
+    """A duration whose `seconds` include those of its days.
 
-    gunicorn's loggers add up `seconds` and `microseconds`, and a WebSocket may
-    well live for days.
+    gunicorn's loggers add `seconds` and `microseconds`, and a WebSocket may stay
+    open for days.
     """
 
     @property
     def seconds(self) -> int:
-        """All the whole seconds."""
+        """The whole seconds."""
         return self.days * 86400 + super().seconds
 
 
 def environ_of(record: AccessRecord, request: Request) -> dict[str, str]:
-    """Return the request as a WSGI-like environ, with all that logging reads."""
+    """Return the request as a WSGI-like environ, with what gunicorn's loggers read."""
     environ = {
         "REQUEST_METHOD": request.method,
         "RAW_URI": request.uri,
@@ -99,6 +113,7 @@ def environ_of(record: AccessRecord, request: Request) -> dict[str, str]:
         "QUERY_STRING": request.query,
         "SERVER_PROTOCOL": record.protocol,
         "REMOTE_ADDR": record.peer[0] if record.peer else "-",
+        "CLIENT_ADDR": client_of(record) or "-",
         "wsgi.url_scheme": request.scheme,
     }
     if record.peer:
@@ -112,35 +127,41 @@ def environ_of(record: AccessRecord, request: Request) -> dict[str, str]:
 
 
 def through_logger(access: Callable[..., None], logger: Any) -> Recorder:
-    """Return a recorder that calls gunicorn's `access()` with its own shapes.
+    """Return a recorder that calls the `access()` of a `logger_class`.
 
-    Control characters are escaped beforehand, as gunicorn's logger leaves them
-    in: no request can forge a line, whatever the `logger_class`.
+    Control characters are escaped before, because gunicorn's logger does not: no
+    request can forge a line, with any `logger_class`.
 
     Args:
-        access: `logger.access`, or that of a base class.
-        logger: Where an exception of `access` is reported.
+        access: `logger.access`.
+        logger: Logs an exception of `access`.
 
     """
 
     def record(record: AccessRecord) -> None:
-        request, response = Request(record), Response(record)
-        request.headers = [(name, printable(text)) for name, text in request.headers]
-        response.headers = [(name, printable(text)) for name, text in response.headers]
-        environ = environ_of(record, request)
-        environ = {name: printable(value) for name, value in environ.items()}
-        user = user_of(record.field(b"authorization"))
-        if user is not None and not user.isprintable():
-            user = b64encode(f"{printable(user)}:".encode()).decode()
-            environ["HTTP_AUTHORIZATION"] = f"Basic {user}"
         try:
-            access(
-                response, request, environ, Elapsed(microseconds=record.microseconds())
-            )
-        except Exception:  # somebody else's logger_class
-            logger.exception("Exception in the logger's access()")
+            access(*arguments_of_access(record))
+        except Exception:  # from a logger_class of the user's
+            logger.exception("Exception in access() of the logger_class")
 
     return record
+
+
+def arguments_of_access(
+    record: AccessRecord,
+) -> tuple[Response, Request, dict[str, str], Elapsed]:
+    """Return what gunicorn's `access()` takes, with control characters escaped."""
+    request, response = Request(record), Response(record)
+    request.headers = [(name, printable(text)) for name, text in request.headers]
+    response.headers = [(name, printable(text)) for name, text in response.headers]
+    environ = environ_of(record, request)
+    environ = {name: printable(value) for name, value in environ.items()}
+    user = user_of(record.field(b"authorization"))
+    if user is not None and not user.isprintable():
+        user = b64encode(f"{printable(user)}:".encode()).decode()
+        environ["HTTP_AUTHORIZATION"] = f"Basic {user}"
+    elapsed = Elapsed(microseconds=record.microseconds())
+    return response, request, environ, elapsed
 
 
 def statsd_metrics(logger: Any) -> Recorder:
@@ -148,7 +169,7 @@ def statsd_metrics(logger: Any) -> Recorder:
 
     Args:
         logger: gunicorn's `Statsd`; `gunicorn.request.duration` is a timer, in
-            older ones (23.0) a histogram.
+            gunicorn 23.0 a histogram.
 
     """
     send_duration = getattr(logger, "timer", logger.histogram)
@@ -162,20 +183,21 @@ def statsd_metrics(logger: Any) -> Recorder:
 
 
 class Hooked:
-    """An ASGI app inside gunicorn's `pre_request` and `post_request`.
+    """An ASGI app, between gunicorn's hooks `pre_request` and `post_request`.
 
-    Both get the same `Request`, which waits in the scope meanwhile: what
-    `pre_request` has put there, `post_request` finds. A WebSocket is a request
-    too, over when it closes. As in gunicorn's workers, a request that never
-    came to the app has no hooks, and a `pre_request` that raises makes it fail.
+    Both hooks get the same `Request`, which the scope holds meanwhile: `post_request`
+    finds the attributes that `pre_request` has set. A WebSocket is a request that
+    ends when it closes. As in gunicorn's workers, the hooks are not called for a
+    request that does not reach the app, and an exception in `pre_request` makes the
+    request fail.
 
-    `record` must be fed the records of the app's requests, for `post_request`.
+    `record` must get the records of the app's requests, for `post_request`.
 
     Args:
-        worker: What the hooks get as their worker; its `log` gets their errors.
-        pre_request: gunicorn's setting, None where nobody set it.
-        post_request: The same; gunicorn's own validation lets it always take
-            four arguments.
+        worker: The hooks' first argument; exceptions are logged to its `log`.
+        pre_request: gunicorn's setting, None if not set.
+        post_request: The same; after gunicorn's validation, it takes four
+            arguments.
 
     """
 
@@ -211,7 +233,7 @@ class Hooked:
         environ, response = environ_of(record, request), Response(record)
         try:
             self._post_request(self._worker, request, environ, response)
-        except Exception:  # somebody else's hook
+        except Exception:  # from a hook of the user's
             self._worker.log.exception("Exception in post_request hook")
 
 

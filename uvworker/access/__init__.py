@@ -1,0 +1,1 @@
+"""The record of an answered request: access log, statsd, hooks and counts."""
