@@ -21,9 +21,9 @@ from gunicorn.http.unreader import IterUnreader
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.service import PATIENCE, reserved_port
-from uvworker.http.peers import TrustedPeers
-from uvworker.http.proxyproto import (
+from tests.tools.service import PATIENCE, reserved_port
+from uvworker.accept.peers import TrustedPeers
+from uvworker.accept.proxy_protocol import (
     ABSENT,
     V1_LENGTH,
     V2_LENGTH,
@@ -455,6 +455,7 @@ defaults
     timeout connect 5s
     timeout client 5s
     timeout server 5s
+    timeout http-keep-alive 1ms
 frontend front
     bind unix@{front}
     bind 127.0.0.1:{port}

@@ -7,9 +7,9 @@ import logging
 import socket
 import struct
 
-from uvworker.http.opening import Opening
-from uvworker.http.peers import TrustedPeers
-from uvworker.http.proxyproto import ProxyProtocol
+from uvworker.accept.handshakes import Handshakes
+from uvworker.accept.peers import TrustedPeers
+from uvworker.accept.proxy_protocol import ProxyProtocol
 
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER: close with a reset
 
@@ -20,7 +20,7 @@ def test_a_probe_that_has_left_already_is_no_warning(caplog):
 
     async def opened(connection: socket.socket) -> None:
         anyone = ProxyProtocol("auto", TrustedPeers.parse("*"))
-        await Opening(asyncio.Protocol, proxy_protocol=anyone)(connection)
+        await Handshakes(asyncio.Protocol, proxy_protocol=anyone)(connection)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         probe = socket.create_connection(listener.getsockname())

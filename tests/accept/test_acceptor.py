@@ -16,15 +16,18 @@ import struct
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import trustme
 
-from uvworker.http.acceptor import Acceptor, Connections
-from uvworker.http.opening import Opening
-from uvworker.http.tls import Certificates, Files
+from uvworker.accept import acceptor as acceptor_module
+from uvworker.accept import handshakes
+from uvworker.accept.acceptor import Acceptor, Connections
+from uvworker.accept.handshakes import Handshakes
+from uvworker.accept.tls import Certificates, Files
 from uvworker.process.scoreboard import State
 from uvworker.process.siblings import SILENT
 
@@ -323,6 +326,58 @@ def test_no_file_descriptor_left_neither_spins_nor_stops(
     assert "ulimit -n" in line
 
 
+@on_both_loops
+def test_a_stalled_handshake_does_not_hold_a_stop(
+    listener, connect, loop, monkeypatch, caplog
+):
+    monkeypatch.setattr(handshakes, "HANDSHAKE_TIMEOUT", 3600.0)
+    monkeypatch.setattr(acceptor_module, "LAST_HANDSHAKES", 0.2)
+
+    async def main() -> None:
+        server, _ = tls_contexts()
+        async with greeting(listener, certificates=server) as (acceptor, _connections):
+            acceptor.resume()
+            silent, begun = connect(listener), connect(listener)
+            begun.sendall(b"\x16\x03\x01")
+            await true(lambda: acceptor.open == 2)
+            acceptor.close()
+            await true(lambda: acceptor.open == 0)
+            for client in silent, begun:
+                await true(partial(has_ended, client))
+
+    run(loop, main())
+    assert not [r for r in caplog.records if r.levelno > logging.DEBUG]
+
+
+@on_both_loops
+@pytest.mark.parametrize("kind", ["tcp", "ipv6", "unix"])
+def test_the_kernel_asks_silent_peers_whether_they_live(tmp_path, loop, kind):
+    async def main() -> None:
+        with listening(kind, tmp_path) as listener:
+            async with greeting(listener) as (acceptor, connections):
+                acceptor.resume()
+                with socket.socket(listener.family) as client:
+                    client.connect(listener.getsockname())
+                    await true(lambda: connections)
+                    (connection,) = connections
+                    accepted = connection.transport.get_extra_info("socket")
+                    assert probes(accepted) == (1, 60, 15, 4) or kind == "unix"
+
+    run(loop, main())
+
+
+def test_probes_that_were_set_up_already_stay_as_they_are(listener):
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 7)
+    before = probes(listener)
+
+    async def main() -> None:
+        async with greeting(listener):
+            assert probes(listener) == before
+
+    run("asyncio", main())
+
+
 def test_a_dead_listener_does_not_spin(listener, caplog):
     async def main() -> None:
         async with greeting(listener) as (acceptor, _connections):
@@ -350,7 +405,7 @@ async def greeting(
     """One worker's acceptor on the running loop, and its connections."""
     connections = Connections(lambda _count: acceptor.connection_closed())
     acceptor = kind(
-        Opening(lambda: Greeter(connections, 0), certificates=certificates),
+        Handshakes(lambda: Greeter(connections, 0), certificates=certificates),
         [listener],
         connections=connections.__len__,
         **options,
@@ -367,6 +422,27 @@ async def greeting(
 def run(loop: str, main: Coroutine[Any, Any, None]) -> None:
     with contextlib.closing(LOOPS[loop]()) as new_loop:
         new_loop.run_until_complete(asyncio.wait_for(main, 30))
+
+
+def probes(sock: Any) -> tuple[int, ...]:
+    """Return whether silent peers are probed, after how long, how often."""
+    names = (socket.TCP_KEEPIDLE, socket.TCP_KEEPINTVL, socket.TCP_KEEPCNT)
+    if sock.family == socket.AF_UNIX:
+        return ()
+    return (
+        sock.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE),
+        *(sock.getsockopt(socket.IPPROTO_TCP, name) for name in names),
+    )
+
+
+def has_ended(client: socket.socket) -> bool:
+    client.setblocking(False)
+    try:
+        return client.recv(1) == b""
+    except BlockingIOError:
+        return False
+    except ConnectionResetError:  # what it sent was not read
+        return True
 
 
 async def true(fact: Callable[[], object]) -> None:

@@ -16,9 +16,9 @@ from typing import Any
 
 import uvloop
 
-from uvworker.http.acceptor import Acceptor, Connections
-from uvworker.http.opening import Opening
-from uvworker.http.tls import Certificates
+from uvworker.accept.acceptor import Acceptor, Connections
+from uvworker.accept.handshakes import Handshakes
+from uvworker.accept.tls import Certificates
 from uvworker.process.scoreboard import Scoreboard, Slot, State
 from uvworker.process.siblings import Siblings
 
@@ -61,7 +61,7 @@ async def serve(
 
     connections = Connections(changed)
     acceptor = Acceptor(
-        Opening(lambda: Greeter(connections, slot.id), certificates=certificates),
+        Handshakes(lambda: Greeter(connections, slot.id), certificates=certificates),
         listeners,
         connections=connections.__len__,
         balance=siblings,

@@ -22,14 +22,14 @@ from gunicorn.config import Config
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.service import PATIENCE
-from uvworker.http.tls import (
+from tests.tools.service import PATIENCE
+from uvworker.accept.tls import (
     Certificates,
     Files,
     TLSError,
     default_context,
-    rfc4514,
 )
+from uvworker.accept.tls_extension import rfc4514
 
 SHORT = 0.3  # seconds for a deadline that is to be reached
 PASSWORD = "s3cret"
@@ -157,11 +157,11 @@ def break_files(files, what):
     ("what", "sentence"),
     [
         ("missing", "keyfile .*key.pem cannot be read by uid .*No such file"),
-        ("empty", "certfile .*cert.pem holds no certificate"),
-        ("swapped", "certfile .*cert.pem holds no certificate"),
+        ("empty", "certfile .*cert.pem has no certificate"),
+        ("swapped", "certfile .*cert.pem has no certificate"),
         ("mismatch", "key.pem is not the key of certfile .*cert.pem"),
         ("encrypted", "key.pem is encrypted.*ssl_keyfile_password"),
-        ("no ca", "ca_certs .*ca.pem holds no certificate"),
+        ("no ca", "ca_certs .*ca.pem has no certificate"),
         ("corrupt", "cert.pem or keyfile .*key.pem cannot be decoded"),
     ],
 )
@@ -202,7 +202,7 @@ def test_encrypted_key_never_asks_at_the_terminal(files):
     program = (
         "import os, pty, sys; pid, terminal = pty.fork()\n"
         "if pid: sys.exit(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
-        "from uvworker.http.tls import *\n"
+        "from uvworker.accept.tls import *\n"
         "try: default_context(Files(*sys.argv[1:]))\n"
         "except TLSError: sys.exit(42)\n"
     )

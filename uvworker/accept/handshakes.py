@@ -14,13 +14,13 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from .proxyproto import ABSENT, Header, ProxyProtocol, ProxyProtocolError
+from .proxy_protocol import ABSENT, Header, ProxyProtocol, ProxyProtocolError
 from .tls import HANDSHAKE_TIMEOUT, Certificates
 
 logger = logging.getLogger("uvicorn.error")
 
 
-class Opening:
+class Handshakes:
     """Opens one connection per call; constructed on the loop.
 
     *make*: returns a new protocol. Where a PROXY header came, its ``client`` and
@@ -48,17 +48,20 @@ class Opening:
             if self._plain:
                 await self._loop.connect_accepted_socket(self._make, connection)
             else:
-                await self._introduce(connection)
+                await self._open_in_steps(connection)
+        except asyncio.CancelledError:  # a stop does not wait for it any longer
+            connection.close()
+            raise
         except (OSError, ProxyProtocolError) as error:
             connection.close()
-            level = logging.DEBUG if _is_departure(error) else logging.WARNING
+            level = logging.DEBUG if _is_disconnect(error) else logging.WARNING
             logger.log(level, "A connection was lost before HTTP: %s", error)
 
-    async def _introduce(self, connection: socket.socket) -> None:
+    async def _open_in_steps(self, connection: socket.socket) -> None:
         header = await self._header(connection)
         certificates = self._certificates
         await self._loop.connect_accepted_socket(
-            lambda: self._introduced(header),
+            lambda: self._protocol(header),
             connection,
             ssl=certificates.context if certificates else None,
             ssl_handshake_timeout=HANDSHAKE_TIMEOUT if certificates else None,
@@ -71,14 +74,14 @@ class Opening:
         peer = None if unix else connection.getpeername()[:2]
         return await self._proxy_protocol.receive(self._loop, connection, peer)
 
-    def _introduced(self, header: Header) -> Any:
+    def _protocol(self, header: Header) -> Any:
         protocol = self._make()
         if header.source is not None:
             protocol.client, protocol.server = header.source, header.destination
         return protocol
 
 
-def _is_departure(error: Exception) -> bool:
+def _is_disconnect(error: Exception) -> bool:
     """Tell a client that left, or never spoke, from one that spoke wrong."""
     if isinstance(error, ssl.SSLError):
         return False

@@ -1,9 +1,9 @@
-"""The PROXY protocol: who the client is, told once before its first byte.
+"""The PROXY protocol: a header with the client's address, before its first byte.
 
-Here live a parser that never sees a socket, and a reader that takes the header
-off an accepted socket before any transport owns it. Rule: not one byte past the
-header is read, so that TLS and HTTP begin where they should and know nothing of
-this room. Source: "The PROXY protocol", versions 1 and 2, by the HAProxy project.
+Here are a parser, which never sees a socket, and a reader, which takes the header off
+an accepted socket before a transport owns it. Rule: not one byte after the header is
+read, so that TLS and HTTP start at their first byte. Source: "The PROXY protocol",
+versions 1 and 2, by the HAProxy project.
 """
 
 from __future__ import annotations
@@ -14,12 +14,9 @@ import re
 import socket
 import struct
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
-from .peers import LAST_PORT
-
-if TYPE_CHECKING:
-    from .peers import Peer, TrustedPeers
+from .peers import LAST_PORT, Peer, TrustedPeers
 
 Mode: TypeAlias = Literal["off", "v1", "v2", "auto"]
 
@@ -28,27 +25,27 @@ V2_SIGNATURE = b"\r\n\r\n\x00\r\nQUIT\n"
 V1_LENGTH = 107  # bytes with CRLF: the specification's worst case
 V2_FIXED = 16  # bytes: signature, version and command, family, length
 # Addresses take at most 216 bytes and usual TLVs a few hundred; a client's
-# certificate in one may take more. nginx reads as much as this, too.
+# certificate in one may take more. nginx has the same limit.
 V2_LENGTH = 4096  # bytes, all included
 
-HEADER_TIMEOUT = 5.0  # seconds; the specification asks for 3 s or more, for resends
+HEADER_TIMEOUT = 5.0  # seconds; the specification says at least 3 s, for resends
 
-# A header that came in pieces stays in the socket, which therefore stays readable:
-# waiting for readability would spin. The pauses double from the first to the last.
+# A header that arrives in pieces stays in the socket, which therefore stays readable:
+# waiting for readability would spin. Pauses double from the first to the last.
 FIRST_PAUSE = 0.001  # seconds
 LAST_PAUSE = 0.1  # seconds
 
 
 class ProxyProtocolError(Exception):
-    """The peer may not speak the PROXY protocol, or speaks it wrong: hang up."""
+    """The peer may not send a PROXY header, or sends a wrong one: close."""
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a PROXY header says.
+    """A parsed PROXY header.
 
-    `consumed` is its length in bytes, 0 if the connection began without one.
-    Addresses are None where the connection's own are to be used.
+    `consumed` is its length in bytes, 0 if the connection starts without one.
+    Addresses are None if the connection's own addresses apply.
     """
 
     consumed: int
@@ -60,10 +57,10 @@ ABSENT = Header(0)
 
 
 def parse(data: bytes | bytearray | memoryview, mode: Mode = "auto") -> Header | None:
-    """Read the PROXY header at the start of a connection.
+    """Parse the PROXY header at the start of a connection.
 
-    Gunicorn's `proxy_protocol` allows plain connections beside proxied ones, so
-    other data is no error, but `ABSENT`.
+    Gunicorn's `proxy_protocol` also allows connections without a header, so other
+    data is not an error, but `ABSENT`.
 
     Args:
         data: all bytes so far, from the first.
@@ -74,7 +71,7 @@ def parse(data: bytes | bytearray | memoryview, mode: Mode = "auto") -> Header |
         than `V2_LENGTH`.
 
     Raises:
-        ProxyProtocolError: malformed, oversized, or of the version not allowed.
+        ProxyProtocolError: malformed, oversized, or of a version that is not allowed.
 
     """
     head = bytes(data[:V2_LENGTH])
@@ -82,7 +79,8 @@ def parse(data: bytes | bytearray | memoryview, mode: Mode = "auto") -> Header |
         if head.startswith(signature):
             if mode not in (version, "auto"):
                 raise ProxyProtocolError(
-                    f"a PROXY {version} header came, but proxy_protocol is {mode!r}"
+                    f"the peer sent a PROXY {version} header, but proxy_protocol is "
+                    f"{mode!r}"
                 )
             return read(head)
         if signature.startswith(head):
@@ -163,7 +161,7 @@ def _read_v2(head: bytes) -> Header | None:
         )
     if len(head) < consumed:
         return None
-    if command == _LOCAL:  # the proxy's own check: the block means nothing
+    if command == _LOCAL:  # the proxy's own health check: the block has no meaning
         return Header(consumed)
     if family not in _V2_BLOCKS or transport not in _TRANSPORTS:
         raise ProxyProtocolError(
@@ -210,8 +208,8 @@ class ProxyProtocol:
     ) -> Header:
         """Take the PROXY header off an accepted socket, if there is one.
 
-        A peer that may not send one is heard no longer than one look at its first
-        bytes: whole headers are refused by name, anything else is not ours.
+        Of a peer that is not trusted, only the first bytes are looked at: a header is
+        refused, anything else is left to HTTP.
 
         Args:
             loop: the running loop.
@@ -229,8 +227,8 @@ class ProxyProtocol:
         head = await _peek(loop, sock, deadline)
         if head.startswith((V1_SIGNATURE, V2_SIGNATURE)):
             raise ProxyProtocolError(
-                f"a PROXY header came from {peer[0]}, which is not in "  # type: ignore[index]  # unix is trusted
-                "proxy_allow_ips; if it is your proxy, add it"
+                f"{peer[0]} sent a PROXY header and is not in proxy_allow_ips; "  # type: ignore[index]  # unix is trusted
+                "if it is your proxy, add it"
             )
         return ABSENT
 
@@ -257,7 +255,7 @@ async def read_header(
     pause = FIRST_PAUSE
     while True:
         head = await _peek(loop, sock, deadline)
-        header = parse(head, mode) if head else ABSENT  # closed: for HTTP to see
+        header = parse(head, mode) if head else ABSENT  # closed: HTTP will notice
         if header is not None:
             break
         if loop.time() >= deadline:
@@ -273,7 +271,7 @@ async def read_header(
 async def _peek(
     loop: asyncio.AbstractEventLoop, sock: socket.socket, deadline: float
 ) -> bytes:
-    """Wait for the first bytes and return what is there, leaving it there."""
+    """Wait for the first bytes and return them, without taking them off the socket."""
     while True:
         with contextlib.suppress(BlockingIOError):
             return sock.recv(V2_LENGTH, socket.MSG_PEEK)

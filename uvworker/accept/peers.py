@@ -1,11 +1,12 @@
-"""Which peers are believed: the address lists of gunicorn's settings.
+"""Which peers are trusted: the address lists of gunicorn's settings.
 
-Here lives the one reading of `forwarded_allow_ips` and `proxy_allow_ips`. Rule:
-trust hangs on the address of a peer and on nothing that the peer says.
+`forwarded_allow_ips` and `proxy_allow_ips` are parsed here and nowhere else. Rule:
+trust depends on the address of a peer, and on nothing that the peer sends.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from ipaddress import (
     IPv4Address,
@@ -15,10 +16,7 @@ from ipaddress import (
     ip_address,
     ip_network,
 )
-from typing import TYPE_CHECKING, TypeAlias
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import TypeAlias
 
 Address: TypeAlias = IPv4Address | IPv6Address
 Peer: TypeAlias = tuple[str, int]  # host and port, as `socket.getpeername()[:2]`
@@ -28,10 +26,10 @@ LAST_PORT = 65535
 
 @dataclass(frozen=True, slots=True)
 class TrustedPeers:
-    """An address list, read once.
+    """An address list, parsed once.
 
-    A peer on a unix socket is trusted always, as gunicorn documents for both
-    settings: who may connect is decided by the permissions of the socket file.
+    A peer on a unix socket is always trusted, as gunicorn documents for both
+    settings: the permissions of the socket file decide who may connect.
     """
 
     networks: tuple[IPv4Network | IPv6Network, ...] = ()
@@ -39,12 +37,11 @@ class TrustedPeers:
 
     @classmethod
     def parse(cls, addresses: str | Iterable[str]) -> TrustedPeers:
-        """Read `"10.0.0.0/8, ::1"` or a list of the same; `*` anywhere is everyone.
+        """Parse `"10.0.0.0/8, ::1"` or a list of addresses; `*` is everyone.
 
         Raises:
-            ValueError: an entry is neither an address, nor a network, nor `*`.
-                A network with host bits set (`10.0.0.1/8`) is a mistake and
-                refused, as gunicorn refuses it.
+            ValueError: an entry is neither an address, nor a network, nor `*`. As
+                in gunicorn, a network with host bits set (`10.0.0.1/8`) is refused.
 
         """
         if isinstance(addresses, str):
@@ -54,22 +51,22 @@ class TrustedPeers:
         return cls(networks, everyone="*" in entries)
 
     def trusts(self, peer: Peer | None) -> bool:
-        """Tell whether a connection's peer is believed; None is a unix socket."""
+        """Return whether a connection's peer is trusted; None is a unix socket."""
         if peer is None or self.everyone:
             return True
         address = parse_address(peer[0])
         return address is not None and self.includes(address)
 
     def includes(self, address: Address) -> bool:
-        """Tell whether an address stands in the list."""
+        """Return whether the list includes an address."""
         return self.everyone or any(address in network for network in self.networks)
 
 
 def parse_address(text: str) -> Address | None:
-    """Read an IP address; None if it is not one.
+    """Parse an IP address; None if it is not one.
 
-    An IPv4-mapped address is read as IPv4: a dual-stack listener reports its IPv4
-    peers as `::ffff:127.0.0.1`, which a list with `127.0.0.1` in it means.
+    An IPv4-mapped address becomes an IPv4 address: a dual-stack listener reports its
+    IPv4 peers as `::ffff:127.0.0.1`, and a list with `127.0.0.1` must match that.
     """
     try:
         address = ip_address(text)

@@ -1,23 +1,24 @@
-"""Who accepts the next connection: evenly among the workers, up to a ceiling, at ease.
+"""Accepts connections: evenly among the workers, up to a limit, without spinning.
 
-The listening sockets are shared, so what one worker leaves in the backlog another
-takes. That is the whole method, and its rule: nobody waits for a sibling longer than a
-sibling that is alive needs.
+The workers share the listening sockets, so another worker can accept a connection that
+one leaves in the backlog. The rule: a worker leaves a connection no longer than a
+sibling that is alive needs to accept it.
 
-Even. The kernel wakes every worker for a connection and the first to call ``accept``
-has it; of a burst, the first takes most. (EPOLLEXCLUSIVE, out of reach through an event
-loop's ``add_reader``, would wake fewer, and prefer the same one again and again.) So a
-worker that has more than its share stops reading for a millisecond and looks again.
-After `LOOKS` looks at what nobody took, it takes one connection, and says that it
-waited in vain, so that a sibling that is stopped can be left out of the count.
+Evenly. The kernel wakes every worker for a connection, and the first to call ``accept``
+gets it; in a burst, one worker gets most. (EPOLLEXCLUSIVE, which an event loop's
+``add_reader`` cannot set, would wake fewer workers, but prefer one of them.) So a
+worker that has more than its share stops reading for a millisecond and looks again. If
+no sibling accepts a connection within `LOOKS` looks, the worker accepts it, and reports
+`Balance.waited_in_vain`, so that a stopped sibling no longer counts.
 
-Ceiling. A full worker stops reading until `Acceptor.connection_closed` says that it is
-not; meanwhile it costs nothing.
+Limit. A full worker stops reading until `Acceptor.connection_closed` is called and it
+is no longer full; meanwhile it costs nothing.
 
-At ease. A listener stays readable when ``accept`` fails for want of a file descriptor,
-and the loop would spin: so the worker pauses, says what to do, and tries again.
+Without spinning. If ``accept`` fails because there is no free file descriptor, the
+listener stays readable and the loop would spin. So the worker pauses, logs what to do,
+and tries again.
 
-It knows neither the scoreboard nor the protocol: what it needs of them is passed in.
+The scoreboard and the protocol are passed in, as functions and a `Balance`.
 """
 
 from __future__ import annotations
@@ -34,15 +35,23 @@ from typing import Any, Protocol
 logger = logging.getLogger("uvicorn.error")
 
 LOOK = 0.001  # seconds that a connection is left to a sibling; a loop's finest timer
-LOOKS = 4  # looks at a connection that is not taken until its taker is given up
+LOOKS = 4  # looks at a connection that no sibling accepts, until this worker does
 
-# Connections taken at once: a turn of the loop costs 3 µs, and more gain nothing.
+# Connections accepted in one turn of the loop, which costs 3 µs; more gain nothing.
 BATCH = 4
 
-STARVED = 0.2  # seconds until the next try when accept fails for want of a resource
-SILENCE = 60.0  # seconds between two log lines about the same trouble
+STARVED = 0.2  # seconds until the next try if accept lacks a resource
+SILENCE = 60.0  # seconds between two log lines about the same problem
 
-# accept(2): errors of the one connection that was to be accepted, which is gone.
+# Seconds that a stop waits for TLS handshakes, as for idle connections.
+LAST_HANDSHAKES = 2.0
+
+# TCP keep-alive: without it, the connection of a client that vanished, as phones do,
+# would stay open for ever. Seconds of silence until the first probe, seconds between
+# probes, and the number of probes without an answer after which the kernel closes it.
+PROBES = {"TCP_KEEPIDLE": 60, "TCP_KEEPINTVL": 15, "TCP_KEEPCNT": 4}
+
+# accept(2): errors of the one connection to accept, which is then gone.
 ITS_OWN = {
     errno.ECONNABORTED,
     errno.EHOSTDOWN,
@@ -69,10 +78,10 @@ class Balance(Protocol):
     """What a worker knows of its siblings' load."""
 
     def surplus(self, connections: int, /) -> int:
-        """How many of its open connections it has beyond its share; up to 0: none."""
+        """Return how many of its open connections exceed its share; 0 or less: none."""
 
     def waited_in_vain(self) -> None:
-        """Hear that a connection left to siblings was not taken by any."""
+        """Note that no sibling accepted a connection that was left to them."""
 
 
 class Acceptor:
@@ -81,12 +90,12 @@ class Acceptor:
     Constructed on the loop; accepts from `resume` until `close`.
 
     *open_*: makes a connection of an accepted, non-blocking socket; raises nothing.
-    *listeners*: listening sockets, non-blocking, of any stream family. They stay the
-    caller's: they are neither put to ``listen`` again, so the backlog is what it was,
-    nor closed.
+    *listeners*: listening sockets, non-blocking, of any stream family. The caller owns
+    them: ``listen`` is not called again, so the backlog stays as it is, and they are
+    not closed. TCP keep-alive is enabled on them.
     *connections*: returns how many connections the protocols have open.
-    *balance*: asked before each connection; without one, every connection is taken.
-    *ceiling*: connections that this worker has open at most (``worker_connections``);
+    *balance*: called before each accept; without one, every connection is accepted.
+    *ceiling*: the most connections that this worker has open (``worker_connections``);
     None: as many as there are file descriptors.
     """
 
@@ -109,8 +118,10 @@ class Acceptor:
         self._reading = False
         self._full = False
         self._said: dict[str, float] = {}
+        # Counted for metrics: connections, and pauses by their reason.
+        self.accepted = self.times_full = self.times_starved = 0
 
-    # How it is told
+    # Called by the server
 
     def resume(self) -> None:
         """Accept, unless the worker is full."""
@@ -120,7 +131,7 @@ class Acceptor:
             door.open()
 
     def pause(self) -> None:
-        """Stop accepting; what comes stays in the backlog, for a sibling or later."""
+        """Stop accepting; connections stay in the backlog, for a sibling or later."""
         self._reading = False
         self._shut()
 
@@ -130,11 +141,11 @@ class Acceptor:
             self.resume()
 
     def drain_backlog(self) -> int:
-        """Accept all that waits, shares and ceiling regardless; return how many.
+        """Accept the whole backlog, regardless of share and limit; return how many.
 
-        For the end, when no sibling will: who is in the backlog believes to be
-        connected, may have sent a request, and would be reset. Right before the
-        listener is closed, as connections may come until then.
+        For the last worker: a client in the backlog is connected, may have sent a
+        request, and would be reset. Call it right before the listener is closed, since
+        connections arrive until then.
         """
         accepted = 0
         for door in self._doors:
@@ -143,19 +154,20 @@ class Acceptor:
         return accepted
 
     def close(self) -> None:
-        """Stop accepting for good; what is in its TLS handshake goes on."""
+        """Stop accepting for good; a TLS handshake has `LAST_HANDSHAKES` seconds."""
         self.pause()
         self._doors.clear()
+        self._loop.call_later(LAST_HANDSHAKES, self._give_up)
 
     @property
     def open(self) -> int:
-        """Connections that are open, those in their TLS handshake included."""
+        """How many connections are open, including those in their TLS handshake."""
         return self._connections() + len(self._opening)
 
     # On the loop, when a listener is readable
 
     def readable(self, door: _Door) -> None:
-        """Take some connections, or leave them; each only if it is this one's turn."""
+        """Accept some connections, as long as it is this worker's turn."""
         for _ in range(BATCH):
             if self.open >= self._ceiling:
                 self._rest()
@@ -173,7 +185,7 @@ class Acceptor:
         return True
 
     def _accept(self, door: _Door) -> bool:
-        """Accept one connection; False if there is none to have."""
+        """Accept one connection; return False if there is none."""
         try:
             connection = door.accept()
         except (BlockingIOError, InterruptedError):
@@ -183,7 +195,8 @@ class Acceptor:
                 return True
             self._starve(error)
             return False
-        connection.setblocking(False)  # on Linux, accept does not hand it on
+        self.accepted += 1
+        connection.setblocking(False)  # on Linux, not inherited from the listener
         task = self._loop.create_task(self._open(connection))
         self._opening.add(task)
         task.add_done_callback(self._opened)
@@ -191,18 +204,25 @@ class Acceptor:
 
     def _opened(self, task: asyncio.Task[None]) -> None:
         self._opening.discard(task)
-        self.connection_closed()  # in its handshake; if not, it is counted elsewhere
+        self.connection_closed()  # during its handshake; if open, a protocol counts it
+
+    def _give_up(self) -> None:
+        for task in self._opening:
+            task.cancel()
 
     def _rest(self) -> None:
         self._full = True
+        self.times_full += 1
         self._shut()
         self._say(
             "ceiling",
             f"This worker has {self._ceiling} connections, as many as "
-            "worker_connections allows: new ones wait for a sibling, or for a close.",
+            "worker_connections allows; new ones wait until a sibling accepts them or "
+            "one closes.",
         )
 
     def _starve(self, error: OSError) -> None:
+        self.times_starved += 1
         for door in self._doors:
             door.close(STARVED)
         advice = ADVICE.get(error.errno or 0, "trying again")
@@ -220,10 +240,10 @@ class Acceptor:
 
 
 class Connections(set[Any]):
-    """A worker's open connections, as uvicorn's protocols keep them; tells of changes.
+    """A worker's open connections; reports each change.
 
-    A drop-in for ``server_state.connections``, to which HTTP and WebSocket protocols
-    add themselves and from which they discard themselves.
+    A drop-in for uvicorn's ``server_state.connections``: HTTP and WebSocket protocols
+    add themselves to it and discard themselves.
 
     *changed*: called with the number of connections after each change.
     """
@@ -244,17 +264,18 @@ class Connections(set[Any]):
 
 
 class _Door:
-    """One listener, watched or not."""
+    """One listener; while it is open, the loop watches it."""
 
     def __init__(self, acceptor: Acceptor, listener: socket.socket) -> None:
         self.listener = listener
+        _probe_silent_peers(listener)
         self._connection = _sockets_of(listener)
-        self._fd = listener.fileno()  # kept, for a listener that is closed first
+        self._fd = listener.fileno()  # kept, since the listener may be closed first
         self._acceptor = acceptor
         self._loop = asyncio.get_running_loop()
         self._reopening: asyncio.TimerHandle | None = None
         self._reopened_at = 0.0
-        self._looks = 0  # at a connection that siblings did not take
+        self._looks = 0  # at a connection that no sibling accepts
 
     def open(self) -> None:
         self._cancel()
@@ -262,7 +283,7 @@ class _Door:
         self._loop.add_reader(self._fd, self._acceptor.readable, self)
 
     def close(self, seconds: float | None = None) -> None:
-        """Stop watching, for some *seconds* or until `open`."""
+        """Stop watching, for *seconds* or until `open` is called."""
         self._cancel()
         self._loop.remove_reader(self._fd)
         if seconds is not None:
@@ -270,12 +291,15 @@ class _Door:
 
     def accept(self) -> socket.socket:
         """Return a new connection; raises what ``socket.accept`` does."""
-        # What `accept` itself calls, and typeshed does not know.
+        # `socket.accept` calls it; typeshed does not have it.
         descriptor, _peer = self.listener._accept()  # type: ignore[attr-defined]  # noqa: SLF001
         return self._connection(descriptor)
 
     def looked_enough(self) -> bool:
-        """Count a look. A listener silent since it is watched again begins anew."""
+        """Count a look, and return whether they are enough.
+
+        The count starts again if the listener was silent since it was reopened.
+        """
         silent = self._loop.time() - self._reopened_at > LOOK
         self._looks = 1 if silent or self._looks > LOOKS else self._looks + 1
         return self._looks > LOOKS
@@ -287,13 +311,27 @@ class _Door:
 
 
 def _sockets_of(listener: socket.socket) -> Callable[[int], socket.socket]:
-    """Return what makes a socket of a descriptor that *listener* accepted.
+    """Return a function that makes a socket of a descriptor that *listener* accepted.
 
-    ``socket.socket`` makes an Enum of its family and its type at each look, and loops
-    look five times: of the 30 µs that opening a connection costs, this saves 4.
+    ``socket.socket`` makes an Enum of its family and type at each access, and loops
+    read them five times: of the 30 µs that opening a connection costs, this saves 4.
     """
     family, kind = listener.family, listener.type
     known = {"__slots__": (), "family": family, "type": kind}
     return partial(
         type("socket", (socket.socket,), known), family, kind, listener.proto
     )
+
+
+def _probe_silent_peers(listener: socket.socket) -> None:
+    """Enable TCP keep-alive; accepted connections inherit it.
+
+    Unless it is enabled already, as it can be on systemd's sockets.
+    """
+    unix = listener.family == socket.AF_UNIX
+    if unix or listener.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE):
+        return
+    for name, value in PROBES.items():
+        if hasattr(socket, name):  # not everywhere
+            listener.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), value)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)

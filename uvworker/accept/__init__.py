@@ -1,0 +1,1 @@
+"""What a connection flows through, until its first byte of HTTP."""
