@@ -1,34 +1,33 @@
-"""What ``--reload`` serves while the app cannot be imported or started.
+"""The page that ``--reload`` serves while the app cannot be imported or started.
 
-gunicorn watches the files of ``sys.modules``, from which Python removes a module that
-fails; so the files that the failure names are handed to the reloader as well, and the
-next save is noticed. Development only.
+gunicorn watches the files of ``sys.modules``, from which Python removes a module whose
+import fails. So the reloader also gets the files of the traceback, and notices the next
+save. For development only.
 """
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Awaitable, Callable, Iterator, MutableMapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-Message = MutableMapping[str, Any]
-App = Callable[..., Awaitable[None]]
+from .asgi import ASGIApp, Receive, Scope, Send
 
 
-def stand_in(failure: BaseException, reloader: Any, log: Any) -> App:
+def stand_in(failure: BaseException, reloader: Any, log: Any) -> ASGIApp:
     """Return an app that shows *failure* until one of its files is saved.
 
     *reloader*: gunicorn's, which gets the files to watch; *log*: gunicorn's logger.
     """
-    log.error("The app cannot start; waiting for a change.", exc_info=failure)
+    log.error("The app cannot start; waiting for a file to change.", exc_info=failure)
     for path in _files_of(failure):
         reloader.add_extra_file(path)
     return _failure_page(failure)
 
 
 def _files_of(failure: BaseException) -> Iterator[str]:
-    """Yield the source files that took part in *failure*, the broken one included."""
+    """Yield the source files in the traceback of *failure*, and the one it is about."""
     for frame in traceback.extract_tb(failure.__traceback__):
         if Path(frame.filename).is_file():  # not "<string>", nor compiled elsewhere
             yield frame.filename
@@ -36,7 +35,7 @@ def _files_of(failure: BaseException) -> Iterator[str]:
         yield failure.filename
 
 
-def _failure_page(failure: BaseException) -> App:
+def _failure_page(failure: BaseException) -> ASGIApp:
     """Return an ASGI app that answers every request with *failure*'s traceback."""
     page = "".join(traceback.format_exception(failure)).encode()
     headers = [
@@ -44,12 +43,8 @@ def _failure_page(failure: BaseException) -> App:
         (b"content-length", b"%d" % len(page)),
     ]
 
-    async def app(
-        scope: Message,
-        receive: Callable[[], Awaitable[Message]],
-        send: Callable[[Message], Awaitable[None]],
-    ) -> None:
-        if scope["type"] == "lifespan":  # as ``asgi_lifespan = "on"`` asks for
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":  # which ``asgi_lifespan = "on"`` requires
             await receive()
             await send({"type": "lifespan.startup.complete"})
         elif scope["type"] == "http":

@@ -1,6 +1,6 @@
-"""Which interface a callable speaks: ASGI 3, ASGI 2, WSGI, or that of a factory.
+"""Which interface a callable has: ASGI 3, ASGI 2, WSGI, or that of a factory.
 
-Told by its signature, as a server calls it: ``app(scope, receive, send)``,
+Its signature shows how it is called: ``app(scope, receive, send)``,
 ``app(scope)(receive, send)``, ``app(environ, start_response)`` or ``create_app()``.
 """
 
@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 
 Interface: TypeAlias = Literal["asgi3", "asgi2", "wsgi", "factory"]
 
-# In this order: an app of `*args` is taken for the present standard.
+# In this order: an app with `*args` counts as ASGI 3.
 _ARITIES: tuple[tuple[Interface, int], ...] = (
     ("asgi3", 3),
     ("wsgi", 2),
@@ -21,8 +21,12 @@ _ARITIES: tuple[tuple[Interface, int], ...] = (
 )
 
 
+class NotServable(Exception):  # noqa: N818  what the app is
+    """The app cannot be served as it is configured."""
+
+
 def interface_of(app: Callable[..., Any]) -> Interface:
-    """Return the interface of *app*; ASGI 3 where its signature cannot be read."""
+    """Return the interface of *app*; ASGI 3 if its signature cannot be read."""
     try:
         signature = inspect.signature(app)
     except (TypeError, ValueError):

@@ -1,0 +1,1 @@
+"""The app: its interface, its lifespan, a WSGI app, the page for a broken one."""
