@@ -1,0 +1,490 @@
+"""What a client may send, how long it may take, and who waits for whom."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from tests.http.conftest import Service, until
+from uvworker.access.record import AccessRecord
+from uvworker.http.forwarded import Forwarding
+from uvworker.http.limits import Limits
+from uvworker.http.refusal import LINES_A_TURN
+from uvworker.websocket import service
+
+from . import apps, client
+from .apps import ACCEPT, Held, Told, say
+from .conftest import Start, enter, hear, hear_close
+from .test_frames import CASES
+
+PONG, PING = 0x8A, 0x89
+
+
+# Handshakes
+
+BAD_HANDSHAKES = {
+    "no key": ((b"Sec-WebSocket-Key", b"X"), 400),
+    "a short key": ((b"dGhlIHNhbXBsZSBub25jZQ==", b"dGhl"), 400),
+    "a key that is no base64": ((b"dGhlIHNhbXBsZSBub25jZQ==", b"?" * 24), 400),
+    "no version": ((b"Sec-WebSocket-Version", b"X"), 426),
+    "an old version": ((b": 13", b": 8"), 426),
+    "two versions": ((b": 13", b": 13\r\nSec-WebSocket-Version: 8"), 426),
+    "a body": ((b"Upgrade: w", b"Content-Length: 5\r\nUpgrade: w"), 400),
+    "a body in chunks": (
+        (b"Upgrade: w", b"Transfer-Encoding: chunked\r\nUpgrade: w"),
+        400,
+    ),
+    "no host": ((b"Host: h\r\n", b""), 400),
+    "two hosts": ((b"Host: h", b"Host: h\r\nHost: i"), 400),
+    "a bad host": ((b"Host: h", b"Host: h, i"), 400),
+    "a path that is no ASCII": ((b"GET /", b"GET /\xff"), 400),
+    "an authority for a path": ((b"GET /", b"GET h:80"), 400),
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "status"), BAD_HANDSHAKES.values(), ids=BAD_HANDSHAKES
+)
+def test_a_bad_handshake_is_refused_by_a_line(
+    sockets: Start,
+    caplog: pytest.LogCaptureFixture,
+    change: tuple[bytes, bytes],
+    status: int,
+) -> None:
+    answer = sockets(apps.echo).ask(client.handshake().replace(*change))
+    assert (answer.status, answer.closing) == (status, True)
+    if status == 426:
+        assert answer.headers["sec-websocket-version"] == "13"
+    [record] = caplog.records
+    assert record.levelname == "WARNING"
+    assert not record.exc_info
+
+
+def test_a_bad_claim_of_a_trusted_proxy_is_refused_by_a_line(
+    sockets: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    forwarding = Forwarding.from_settings(forwarded_header="rfc7239")
+    service = sockets(apps.echo, forwarding=forwarding)
+    answer = service.ask(client.handshake(b'Forwarded: for="'))
+    assert answer.status == 400
+    assert not caplog.records[0].exc_info
+
+
+def test_a_proxy_that_is_trusted_tells_who_the_client_is(sockets: Start) -> None:
+    secure = {"X-FORWARDED-PROTO": "https"}
+    app = Told(ACCEPT)
+    service = sockets(
+        app, forwarding=Forwarding.from_settings(secure_scheme_headers=secure)
+    )
+    enter(service, b"X-Forwarded-For: 1.2.3.4", b"X-Forwarded-Proto: https")
+    until(lambda: app.scope)
+    assert app.scope["client"] == ("1.2.3.4", 0)
+    assert app.scope["scheme"] == "wss"
+
+
+def test_limit_concurrency_refuses_a_handshake(sockets: Start) -> None:
+    service = sockets(apps.echo, config={"limit_concurrency": 2})
+    enter(service)
+    answer = service.ask(client.handshake())
+    assert answer.status == 503
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_app_that_neither_accepts_nor_denies_is_timed_out(sockets: Start) -> None:
+    service = sockets(apps.never, limits=Limits(request_timeout=0.2))
+    assert service.ask(client.handshake()).status == 504
+    until(lambda: not service.server.server_state.tasks)
+
+
+@pytest.mark.usefixtures("quick")
+def test_an_accepted_websocket_has_no_request_timeout(sockets: Start) -> None:
+    service = sockets(apps.echo, limits=Limits(request_timeout=0.1), ping_interval=0.1)
+    peer = enter(service)
+    for _ in range(5):  # half a second
+        assert hear(peer)[0] == PING
+        peer.send(client.frame(client.PONG))
+    peer.send(client.text("still here"))
+    assert (0x81, b"still here") in (hear(peer), hear(peer))
+
+
+def test_a_client_that_floods_a_slow_handshake_has_to_wait(sockets: Start) -> None:
+    app = Held(accepts=False)
+    service = sockets(app)
+    peer = service.connect().send(client.handshake())
+    peer.sock.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        peer.flood()
+    assert peer.flooded < 16 << 20
+    app.let_go()
+    peer.close()
+    until(lambda: not service.connections())
+
+
+# Frames
+
+
+@pytest.mark.parametrize(("name", "wire", "code"), CASES, ids=[c[0] for c in CASES])
+def test_a_fault_is_told_to_both_and_logged_in_a_line(
+    sockets: Start, caplog: pytest.LogCaptureFixture, name: str, wire: bytes, code: int
+) -> None:
+    app = Told(ACCEPT)
+    peer = enter(sockets(app, max_size=100)).send(wire + client.text("ignored"))
+    assert hear_close(peer)[0] == code, name
+    assert peer.rest() == b""
+    until(lambda: app.farewell)
+    assert app.farewell is not None
+    assert app.farewell["code"] == code
+    assert app.farewell["reason"]
+    assert [message["type"] for message in app.told].count("websocket.receive") == 0
+    [record] = caplog.records
+    assert (record.levelname, record.exc_info) == ("WARNING", None)
+
+
+def test_a_client_that_goes_on_behind_its_fault_still_hears_why(sockets: Start) -> None:
+    """A close would be a reset, and take the close frame with it."""
+    peer = enter(sockets(apps.echo, max_size=100))
+    peer.send(client.frame(client.BINARY, bytes(1 << 20)))
+    assert hear_close(peer) == (1009, "the message is longer than ws_max_size")
+
+
+def test_a_flood_of_faults_is_a_few_lines(
+    sockets: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = sockets(apps.echo)
+    for _ in range(40):
+        assert hear_close(enter(service).send(b"\xff\xff"))[0] == 1002
+        assert service.ask(client.handshake().replace(b"13", b"8")).status == 426
+    turns = 60  # seconds that this took at most
+    assert len(caplog.records) < LINES_A_TURN * turns
+    assert len({record.getMessage() for record in caplog.records}) < 80
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def test_pings_are_answered(sockets: Start) -> None:
+    peer = enter(sockets(apps.echo)).send(client.frame(client.PING, b"are you there"))
+    assert hear(peer) == (PONG, b"are you there")
+
+
+def test_a_pong_that_nobody_asked_for_is_ignored(sockets: Start) -> None:
+    peer = enter(sockets(apps.echo))
+    peer.send(client.frame(client.PONG, b"here I am") + client.text("hello"))
+    assert hear(peer) == (0x81, b"hello")
+
+
+# A slow app
+
+
+@pytest.mark.parametrize(
+    ("size", "queue", "taken"), [(10, 5, 5), (40_000, 32, 2)], ids=["count", "bytes"]
+)
+def test_a_client_waits_for_a_slow_app(
+    sockets: Start, size: int, queue: int, taken: int
+) -> None:
+    """By the number of messages, and by their bytes; no message is lost."""
+    begin, read, loops = asyncio.Event(), [], []
+
+    async def app(_scope, receive, send):
+        loops.append(asyncio.get_running_loop())
+        await receive()
+        await send(ACCEPT)
+        await begin.wait()
+        while (message := await receive())["type"] == "websocket.receive":
+            read.append(message)
+            await send(say(b""))
+
+    service = sockets(app, max_queue=queue)
+    peer = enter(service)
+    peer.send(client.frame(client.BINARY, bytes(size)) * 20)
+    until(lambda: queued(service) == taken)
+    peer.send(client.frame(client.PING))
+    peer.sock.settimeout(0.3)
+    with pytest.raises(TimeoutError):
+        hear(peer)
+    assert queued(service) == taken
+    peer.sock.settimeout(10)
+    loops[0].call_soon_threadsafe(begin.set)
+    heard = [hear(peer)[0] for _ in range(21)]
+    assert heard.count(PONG) == 1
+    assert len(read) == 20
+
+
+def test_a_fast_client_holds_no_more_than_the_queue(sockets: Start) -> None:
+    app = Held()
+    service = sockets(app)
+    peer = enter(service)
+    peer.sock.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        while True:
+            peer.sock.send(client.text("x" * 100) * 1000)
+    assert queued(service) == 32
+    peer.close()
+    app.let_go()
+    until(lambda: not service.connections())
+    assert len(app.read) > 1000
+
+
+# A slow client
+
+
+def test_send_waits_for_a_slow_client(sockets: Start, loop: str) -> None:
+    sent = []
+
+    async def app(_scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        for number in range(200):
+            await send(say(bytes(100_000)))
+            sent.append(number)
+
+    service = sockets(app, config={"loop": loop})
+    peer = enter(service)
+    steady(lambda: len(sent))
+    assert len(sent) < 150
+    for _ in range(200):
+        assert len(hear(peer)[1]) == 100_000
+    assert hear_close(peer) == (1000, "")
+
+
+def test_a_client_that_pings_and_does_not_read_costs_no_memory(sockets: Start) -> None:
+    service = sockets(apps.echo)
+    peer = enter(service)
+    [websocket] = service.connections()
+    peer.sock.settimeout(1)
+    pings = client.frame(client.PING, bytes(125)) * 500
+    for _ in range(400):  # 26 MB of pongs
+        peer.sock.sendall(pings)
+    assert websocket.transport.get_write_buffer_size() < 1 << 20
+    peer.sock.settimeout(10)
+    peer.send(client.close(1000))
+    while (frame := hear(peer))[0] == PONG:
+        pass
+    assert frame == (0x88, b"\x03\xe8")
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_client_that_reads_nothing_is_cut(
+    sockets: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "WRITE_STALL", 0.3)
+    over = []
+
+    async def app(_scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        try:
+            while True:
+                await send(say(bytes(100_000)))
+        except OSError as error:
+            over.append(error)
+
+    running = sockets(app, ping_interval=None)
+    enter(running)
+    until(lambda: over)
+    until(lambda: not running.connections())
+
+
+# Silence
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_client_is_pinged_and_lives_as_long_as_it_answers(sockets: Start) -> None:
+    service = sockets(apps.echo, ping_interval=0.1, ping_timeout=0.5)
+    peer = enter(service)
+    for _ in range(12):
+        assert hear(peer) == (PING, b"")
+        peer.send(client.frame(client.PONG))
+    assert service.connections()
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_client_that_answers_no_ping_is_closed_with_1011(
+    sockets: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    app = Told(ACCEPT)
+    service = sockets(app, ping_interval=0.1, ping_timeout=0.2)
+    peer = enter(service)
+    assert hear(peer) == (PING, b"")
+    assert hear_close(peer) == (1011, "keepalive ping timeout")
+    until(lambda: app.farewell)
+    assert app.farewell is not None
+    assert app.farewell["code"] == 1011
+    assert not caplog.records
+
+
+@pytest.mark.usefixtures("quick")
+def test_what_a_client_sends_is_a_sign_of_life(sockets: Start) -> None:
+    """Its pong may be behind a message that takes longer than `ping_timeout`."""
+    service = sockets(apps.echo, ping_interval=0.1, ping_timeout=0.2)
+    peer = enter(service)
+    wire = client.text("x" * 100)
+    for _ in range(3):
+        for i in range(len(wire)):
+            peer.send(wire[i : i + 1])
+            time.sleep(0.005)
+    echoes = 0
+    while echoes < 3:
+        heard = hear(peer)
+        assert heard in {(PING, b""), (0x81, b"x" * 100)}
+        echoes += heard[0] == 0x81
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_client_that_waits_for_the_app_is_not_taken_for_dead(sockets: Start) -> None:
+    app = Told(ACCEPT, reads=False)
+
+    async def slow(scope, receive, send):
+        await app(scope, receive, send)
+        await asyncio.sleep(1)
+        while (await receive())["type"] == "websocket.receive":
+            pass
+
+    service = sockets(slow, ping_interval=0.1, ping_timeout=0.1, max_queue=1)
+    peer = enter(service).send(client.text("a") * 3)
+    for _ in range(4):
+        assert hear(peer) == (PING, b"")
+    assert service.connections()
+
+
+@pytest.mark.parametrize("off", [None, 0])
+@pytest.mark.usefixtures("quick")
+def test_without_an_interval_no_ping_is_sent(sockets: Start, off: float | None) -> None:
+    peer = enter(sockets(apps.echo, ping_interval=off))
+    peer.sock.settimeout(0.5)
+    with pytest.raises(TimeoutError):
+        hear(peer)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_close_that_is_not_answered_ends_in_time(
+    sockets: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "CLOSE_TIMEOUT", 0.2)
+    running = sockets(Told(ACCEPT, {"type": "websocket.close"}))
+    peer = enter(running)
+    assert hear_close(peer) == (1000, "")
+    peer.send(client.text("I have not noticed"))
+    assert peer.rest() == b""
+    until(lambda: not running.connections())
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_client_that_stays_behind_its_fault_is_cut_in_time(
+    sockets: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "LINGER", 0.2)
+    running = sockets(apps.echo)
+    peer = enter(running).send(b"\xff\xff")
+    until(lambda: not running.connections())
+    assert hear_close(peer)[0] == 1002
+
+
+# What is told of it
+
+
+def test_a_websocket_is_recorded_once_when_it_ends(sockets: Start) -> None:
+    records: list[AccessRecord] = []
+    running = sockets(apps.echo, record=records.append)
+    peer = enter(running, b"User-Agent: me").send(client.text("ü") * 2)
+    assert [hear(peer), hear(peer)] == [(0x81, "ü".encode())] * 2
+    assert not records
+    peer.send(client.close(1000))
+    peer.rest()
+    until(lambda: records and not running.connections())
+    [record] = records
+    assert (record.status, record.sent, record.method) == (101, 4, "GET")
+    assert record.request_target() == b"/"
+    assert record.field(b"user-agent") == b"me"
+    assert record.peer is not None
+    assert record.duration > 0
+    assert running.server.server_state.total_requests == 1
+
+
+def test_a_handshake_that_is_refused_is_recorded_once(sockets: Start) -> None:
+    records: list[AccessRecord] = []
+    running = sockets(Told({"type": "websocket.close"}), record=records.append)
+    assert running.ask(client.handshake()).status == 403
+    assert running.ask(client.handshake().replace(b"13", b"8")).status == 426
+    until(lambda: len(records) == 2)
+    assert [record.status for record in records] == [403, 426]
+
+
+def test_an_app_that_stays_behind_a_client_is_cancelled_after_the_grace_period(
+    sockets: Start,
+) -> None:
+    cancelled = []
+
+    async def app(_scope, receive, send):
+        await receive()
+        await send(ACCEPT)
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            cancelled.append(True)
+            raise
+
+    enter(sockets(app, limits=Limits(disconnect_grace=0.1))).close()
+    until(lambda: cancelled)
+
+
+# The server
+
+
+def test_a_drain_closes_with_1012(sockets: Start) -> None:
+    app = Told(ACCEPT)
+    running = sockets(app)
+    peer = enter(running)
+    [websocket] = running.connections()
+    app.loop.call_soon_threadsafe(websocket.shutdown)
+    assert hear_close(peer) == (1012, "")
+    until(lambda: app.farewell)
+    assert app.farewell is not None
+    assert app.farewell["code"] == 1012
+    peer.send(client.close(1012))
+    assert peer.rest() == b""
+
+
+def test_random_bytes_end_in_a_close_frame_and_no_traceback(
+    sockets: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    running = sockets(apps.echo)
+    for seed in range(30):
+        noise = socket_noise(seed)
+        peer = enter(running, b"Sec-WebSocket-Extensions: permessage-deflate")
+        peer.send(noise)
+        peer.sock.shutdown(socket.SHUT_WR)
+        peer.rest()
+    until(lambda: not running.connections())
+    assert not any(record.exc_info for record in caplog.records)
+
+
+def socket_noise(seed: int) -> bytes:
+    source = random.Random(seed)
+    frames = (
+        client.frame(
+            source.choice((0, 1, 2, 8, 9, 10)),
+            source.randbytes(source.randrange(130)),
+            fin=source.random() < 0.8,
+            flags=source.choice((0, 0, 0x40)),
+        )
+        for _ in range(5)
+    )
+    return b"".join(frames) + source.randbytes(20)
+
+
+def queued(running: Service) -> int:
+    """Return how many messages wait for the app."""
+    [websocket] = running.connections()
+    return len(websocket._queue)  # noqa: SLF001  nobody else has to know
+
+
+def steady(figure: Any) -> None:
+    """Wait until a figure has not moved for a while."""
+    before = None
+    while (now := figure()) != before:
+        before = now
+        time.sleep(0.3)

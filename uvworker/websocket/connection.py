@@ -1,0 +1,263 @@
+"""A WebSocket on its transport: reading, deadlines, and how it ends.
+
+Rule: nothing lasts for ever. A client is pinged, one that does not read is cut, each
+close has a deadline, and what a client sends after its fault is ignored.
+
+The server closes first (RFC 6455 section 7.1.1), so the client has the last word: it
+is behind its own close frame, or behind the end that our half of the connection has.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from contextlib import suppress
+
+from . import frames
+from .channel import CLOSED, CLOSING, OPEN, Channel, Door
+from .deflate import Agreement
+from .frames import (
+    ABNORMAL,
+    BINARY,
+    CLOSE,
+    FIN,
+    INTERNAL_ERROR,
+    PING,
+    PONG,
+    RESTART,
+    TEXT,
+    Decoder,
+    Failure,
+)
+from .service import Service
+
+NEVER = sys.maxsize  # turns of the clock
+
+# Bytes of messages that wait for the app before the client has to.
+HIGH_WATER = 65536
+
+A_PING = frames.head(FIN | PING, 0)
+
+
+class WebSocket(Channel, asyncio.Protocol):
+    """One connection; open once `start` is called."""
+
+    __slots__ = (
+        "_decoder",
+        "_heard",
+        "_pinged",
+        "_pong",
+        "_unsent",
+        "deadline",
+        "stalled",
+    )
+
+    def __init__(
+        self, service: Service, agreement: Agreement | None, door: Door
+    ) -> None:
+        super().__init__(service, agreement, door)
+        self.deadline = self.stalled = NEVER  # turns of the clock
+        self._decoder: Decoder | None = None  # None: whatever comes is dropped
+        self._heard = False  # anything, since the last ping
+        self._pinged = False
+        self._pong: bytes | None = None  # owed, while the client does not read
+        self._unsent = 0  # bytes, when a slow client was last looked at
+
+    def start(self, transport: asyncio.Transport, early: bytes) -> None:
+        """Speak WebSocket on *transport*, from which *early* was read already."""
+        service = self._service
+        self.transport = transport
+        self._decoder = Decoder(service.max_size, self._deflate)
+        self._wait(service.ping_turns)
+        service.clock.watch(self)
+        if early:
+            self.data_received(early)
+
+    # -- asyncio
+
+    def data_received(self, data: bytes) -> None:
+        """Read what has come, as far as the app keeps up."""
+        if self._decoder is not None:
+            self._heard = True
+            self._decoder.feed(data)
+            if not self._paused:
+                self._read()
+
+    def pause_writing(self) -> None:
+        """Let `send()` wait: the client reads slower than the app writes."""
+        self._gate = asyncio.Event()
+        self.stalled = self._service.clock.turn + self._service.stall_turns
+
+    def resume_writing(self) -> None:
+        """Let `send()` go on."""
+        self.stalled = NEVER
+        self.open_gate()
+        if self._pong is not None:
+            pong, self._pong = self._pong, None
+            self._control(PONG, pong)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
+        """End: whatever waits learns of it."""
+        self._service.clock.forget(self)
+        self._decoder = None
+        self.say_farewell(ABNORMAL)
+        self.state = CLOSED
+        self.open_gate()
+        self._door.end(self, self._sent)
+
+    # -- reading
+
+    def _read(self) -> None:
+        try:
+            while (decoder := self._decoder) is not None:
+                event = decoder.next()
+                if event is None:
+                    return
+                opcode, payload = event
+                if opcode > BINARY:
+                    self._obey(opcode, payload)  # type: ignore[arg-type]  # as bytes
+                elif self.state == OPEN and self._is_full(opcode, payload):
+                    self._paused = True
+                    self.transport.pause_reading()
+                    return
+        except Failure as failure:
+            self._fail(failure.code, failure.reason)
+            self._door.log_failure(failure.code, failure.reason)
+
+    def _is_full(self, opcode: int, payload: str | bytes) -> bool:
+        """Queue a message, and tell whether the client has to wait."""
+        key = "text" if opcode == TEXT else "bytes"
+        self.put({"type": "websocket.receive", key: payload}, len(payload))
+        return self._queued >= HIGH_WATER or len(self._queue) >= self._service.max_queue
+
+    def resume_reading(self) -> None:
+        """Let the client go on: the app has taken all that there was."""
+        self._paused = False
+        if not self.transport.is_closing():
+            self.transport.resume_reading()
+        self._read()
+
+    def _obey(self, opcode: int, payload: bytes) -> None:
+        """Act on a control frame."""
+        if opcode == CLOSE:
+            self._closed(*frames.read_close(payload))
+        elif opcode == PONG:
+            if self._pinged:
+                self._pinged = False
+                self._wait(self._service.ping_turns)
+        elif self.state == OPEN:
+            if self._gate is None:
+                self._control(PONG, payload)
+            else:  # only the last ping needs an answer: section 5.5.3
+                self._pong = payload
+
+    def _closed(self, code: int, reason: str) -> None:
+        """Answer the client's close frame, or take it for the answer; and close."""
+        if self.state == OPEN:
+            self.transport.write(frames.close(code, ""))
+            self.state = CLOSING
+            self.say_farewell(code, reason)
+        self._hang_up()
+
+    # -- ends
+
+    def close(self, code: int, reason: str = "") -> None:
+        """Send a close frame and await the client's."""
+        self.transport.write(frames.close(code, reason))
+        self.state = CLOSING
+        self.say_farewell(code, reason)
+        self._wait(self._service.close_turns)
+        if self._paused:
+            self.resume_reading()
+
+    def finish(self, code: int) -> None:
+        """Close, if the app has not: it is done."""
+        if self.state == OPEN:
+            self.close(code)
+
+    def _fail(self, code: int, reason: str) -> None:
+        """Tell the client why and listen no more, but wait until it has heard."""
+        self._decoder = None
+        if self.state != OPEN:
+            self._hang_up()
+            return
+        self.transport.write(frames.close(code, reason))
+        self.state = CLOSING
+        self.say_farewell(code, reason)
+        if self.transport.can_write_eof():
+            with suppress(OSError):  # asyncio's, of a client that is gone already
+                self.transport.write_eof()
+        self._wait(self._service.linger_turns)
+
+    def _hang_up(self) -> None:
+        self._decoder = None
+        self.state = CLOSED
+        self.transport.close()
+        self._wait(self._service.stall_turns)
+
+    # -- the server
+
+    def shutdown(self) -> None:
+        """Close with 1012: the client may come back, to another worker."""
+        if self.state == OPEN:
+            self.close(RESTART)
+
+    def disconnect(self) -> None:
+        """Cut a client that does not answer the close."""
+        self.transport.abort()
+
+    def cut(self) -> None:
+        """End at once."""
+        self.transport.abort()
+
+    # -- deadlines
+
+    def expire(self) -> None:
+        """Act on a deadline that has passed."""
+        turn = self._service.clock.turn
+        if self.state == OPEN and self.deadline <= turn:
+            self._ping()
+        elif self.deadline <= turn or self.stalled <= turn:
+            self._cut_if_stuck()
+
+    def _ping(self) -> None:
+        """Ask for a sign of life, or act on there being none.
+
+        Whatever the client sends is one, as its pong may be behind a long message, and
+        so is what it takes. A client that has to wait for the app can give none.
+        """
+        service = self._service
+        if self._pinged and not (self._heard or self._paused or self._takes()):
+            self._fail(INTERNAL_ERROR, "keepalive ping timeout")
+            return
+        if self._gate is None:  # else `stalled` looks after it
+            self.transport.write(A_PING)
+            self._pinged = service.awaits_pongs
+            self._heard = False
+        if self._deflate is not None:
+            self._deflate.rest()
+        self._wait(service.pong_turns if self._pinged else service.ping_turns)
+
+    def _cut_if_stuck(self) -> None:
+        if not self._takes():
+            self.transport.abort()
+        elif self.state == OPEN:
+            self.stalled = self._in_a_while()
+        else:
+            self.deadline = self._in_a_while()
+            self.stalled = NEVER
+
+    def _takes(self) -> bool:
+        """Tell whether a client for which bytes wait has taken some, or got more."""
+        unsent, before = self.transport.get_write_buffer_size(), self._unsent
+        self._unsent = unsent
+        return 0 < unsent != before
+
+    def _in_a_while(self) -> int:
+        return self._service.clock.turn + self._service.stall_turns
+
+    def _wait(self, turns: int) -> None:
+        self.deadline = self._service.clock.turn + turns
+
+    def _control(self, opcode: int, payload: bytes) -> None:
+        self.transport.write(frames.head(FIN | opcode, len(payload)) + payload)
