@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import uvicorn
 
-from uvworker.http import sweep
+from uvworker.http import deadlines
 from uvworker.http.protocol import HTTPProtocol
 
 DEADLINE = 10.0  # seconds until a fact that was waited for counts as missing
@@ -198,8 +198,8 @@ def loop(request):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Let the sweep look ten times a second, so that no test waits for seconds."""
-    monkeypatch.setattr(sweep, "PERIOD", 0.1)
+    """Let the clock tick ten times a second, so that no test waits for seconds."""
+    monkeypatch.setattr(deadlines, "PERIOD", 0.1)
 
 
 @pytest.fixture

@@ -14,13 +14,13 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
+from uvworker.accept.peers import TrustedPeers
 from uvworker.http.forwarded import (
     ForwardedError,
     Forwarding,
     parse_forwarded,
     parse_node,
 )
-from uvworker.http.peers import TrustedPeers
 
 PROXY = ("10.0.0.1", 40000)
 DEFAULTS = Config().settings
@@ -107,14 +107,45 @@ def test_mistaken_address_list_is_refused(entry):
         ([("x-forwarded-ssl", "off")], "http"),
         ([("x-forwarded-protocol", "ssl")], "https"),
         ([("x-forwarded-proto", "https"), ("x-forwarded-ssl", "on")], "https"),
-        ([("x-forwarded-proto", "https, http")], "http"),
+        ([("x-forwarded-proto", "HTTPS")], "https"),
+        ([("x-forwarded-proto", "Http")], "http"),
         ([("x-forwarded-proto", "wss")], "https"),
+        ([("x-forwarded-proto", "WSS")], "https"),
+        ([("x-forwarded-proto", "ws")], "http"),
+        ([("x-forwarded-proto", "")], "http"),
+        ([("x-forwarded-ssl", "On")], "https"),
+        ([("x-forwarded-proto", "https, http")], "https"),
+        ([("x-forwarded-proto", "https,http,http")], "https"),
+        ([("x-forwarded-proto", "wss, ws")], "https"),
+        ([("x-forwarded-proto", "HTTPS , http")], "https"),
+        ([("x-forwarded-proto", "http, https")], "http"),
     ],
 )
 def test_scheme_follows_secure_scheme_headers(headers, scheme):
     assert applied(*headers)["scheme"] == scheme
     secured = {"http": "ws", "https": "wss"}[scheme]
     assert applied(*headers, scope_type="websocket")["scheme"] == secured
+
+
+@pytest.mark.parametrize(
+    ("nodes", "schemes", "scheme"),
+    [
+        ("203.0.113.7", "https", "https"),
+        ("203.0.113.7, 10.0.0.2", "https, http", "https"),
+        ("203.0.113.7, 10.0.0.2", "http, https", "http"),
+        ("6.6.6.6, 203.0.113.7, 10.0.0.2", "https, http, https", "http"),
+        ("6.6.6.6, 203.0.113.7", "https, http", "http"),
+        ("203.0.113.7, 10.0.0.2", "https", "https"),
+        ("203.0.113.7", "https, http", "https"),
+        ("unknown, 10.0.0.2", "https, http", "https"),
+    ],
+)
+def test_a_list_of_schemes_is_believed_as_far_as_the_list_of_addresses(
+    nodes, schemes, scheme
+):
+    """Whoever wrote the address of a hop wrote its scheme, too."""
+    said = applied(("x-forwarded-for", nodes), ("x-forwarded-proto", schemes))
+    assert said["scheme"] == scheme
 
 
 def test_scheme_headers_that_are_not_configured_mean_nothing():

@@ -13,7 +13,7 @@ import pytest
 from uvworker.http import service as service_module
 from uvworker.http.forwarded import Forwarding
 from uvworker.http.limits import Limits
-from uvworker.http.reading import HEAD
+from uvworker.http.phases import HEAD
 
 from . import apps
 from .conftest import until
@@ -25,14 +25,14 @@ GUNICORN = Limits(request_line=4094, fields=100, field_size=8190)
 @pytest.mark.parametrize(
     ("head", "status"),
     [
-        (b"GET /%b HTTP/1.1\r\n" % (b"a" * (4094 - 14)), 200),
-        (b"GET /%b HTTP/1.1\r\n" % (b"a" * (4094 - 13)), 414),
-        (b"DELETE /%b HTTP/1.1\r\n" % (b"a" * (4094 - 17)), 200),
-        (b"DELETE /%b HTTP/1.1\r\n" % (b"a" * (4094 - 16)), 414),
-        (b"GET / HTTP/1.1\r\nA: %b\r\n" % (b"a" * (8190 - 5)), 200),
-        (b"GET / HTTP/1.1\r\nA: %b\r\n" % (b"a" * (8190 - 4)), 431),
-        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 100, 200),
-        (b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101, 431),
+        (b"GET /%b HTTP/1.1\r\nHost: a\r\n" % (b"a" * (4094 - 14)), 200),
+        (b"GET /%b HTTP/1.1\r\nHost: a\r\n" % (b"a" * (4094 - 13)), 414),
+        (b"DELETE /%b HTTP/1.1\r\nHost: a\r\n" % (b"a" * (4094 - 17)), 200),
+        (b"DELETE /%b HTTP/1.1\r\nHost: a\r\n" % (b"a" * (4094 - 16)), 414),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nA: %b\r\n" % (b"a" * (8190 - 5)), 200),
+        (b"GET / HTTP/1.1\r\nHost: a\r\nA: %b\r\n" % (b"a" * (8190 - 4)), 431),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 99, 200),
+        (b"GET / HTTP/1.1\r\nHost: a\r\n" + b"A: b\r\n" * 100, 431),
     ],
 )
 def test_gunicorns_limits_hold_to_the_byte(serve, head, status):
@@ -41,14 +41,17 @@ def test_gunicorns_limits_hold_to_the_byte(serve, head, status):
 
 ENDLESS = {
     "line": (b"GET /", 414),
-    "name": (b"GET / HTTP/1.1\r\nA", 431),
-    "value": (b"GET / HTTP/1.1\r\nA: ", 431),
+    "name": (b"GET / HTTP/1.1\r\nHost: a\r\nA", 431),
+    "value": (b"GET / HTTP/1.1\r\nHost: a\r\nA: ", 431),
     "extension": (
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;a=",
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\n"
+            b"Transfer-Encoding: chunked\r\n\r\n2\r\nab\r\n1;a="
+        ),
         400,
     ),
     "trailer": (
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\nA: ",
         400,
     ),
 }
@@ -69,12 +72,14 @@ def test_nothing_may_be_endless(serve, loop, kind, monkeypatch):
 
 def test_endless_trailers_are_refused(serve):
     client = serve(apps.echo, limits=GUNICORN).connect()
-    client.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+    client.send(
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n"
+    )
     assert client.send(b"A: b\r\n" * 200).answer().status == 431
 
 
 def test_without_limits_a_head_may_be_large(serve):
-    head = b"GET /%b HTTP/1.1\r\nA: %b\r\n" % (b"a" * 60000, b"b" * 100_000)
+    head = b"GET /%b HTTP/1.1\r\nHost: a\r\nA: %b\r\n" % (b"a" * 60000, b"b" * 100_000)
     assert serve(apps.hello).ask(head + b"B: c\r\n" * 500 + b"\r\n").status == 200
 
 
@@ -135,9 +140,13 @@ def test_a_header_of_100_megabytes_costs_no_memory(loop):
 @pytest.mark.parametrize(
     "request_",
     [
-        b"POST / HTTP/1.1\r\nContent-Length: 101\r\n\r\n",
-        b"POST / HTTP/1.1\r\nContent-Length: 101\r\nExpect: 100-continue\r\n\r\n",
-        b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n33\r\n%b\r\n32\r\n%b\r\n"
+        b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 101\r\n\r\n",
+        (
+            b"POST / HTTP/1.1\r\nHost: a\r\n"
+            b"Content-Length: 101\r\nExpect: 100-continue\r\n\r\n"
+        ),
+        b"POST / HTTP/1.1\r\nHost: a\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n33\r\n%b\r\n32\r\n%b\r\n"
         % (b"a" * 0x33, b"a" * 0x32),
     ],
 )
@@ -145,7 +154,7 @@ def test_a_body_beyond_the_limit_gets_413(serve, loop, request_):
     service = serve(apps.echo, limits=Limits(max_body_size=100), config={"loop": loop})
     answer = service.ask(request_)
     assert (answer.status, answer.closing) == (413, True)
-    fitting = b"POST / HTTP/1.1\r\nContent-Length: 100\r\n\r\n" + b"a" * 100
+    fitting = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 100\r\n\r\n" + b"a" * 100
     assert service.ask(fitting).status == 200
 
 
@@ -153,7 +162,7 @@ def test_a_client_that_still_sends_can_read_its_refusal(serve, loop):
     """A close in the face of it would be a reset, and the answer lost."""
     service = serve(apps.echo, limits=Limits(max_body_size=100), config={"loop": loop})
     client = service.connect()
-    client.send(b"POST / HTTP/1.1\r\nContent-Length: 8000000\r\n\r\n")
+    client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 8000000\r\n\r\n")
     for _ in range(20):
         client.send(b"a" * 65536)
     assert client.answer().status == 413
@@ -171,7 +180,10 @@ def test_a_refused_body_ends_the_app_that_reads_it(serve):
 
     service = serve(app, limits=Limits(max_body_size=10))
     client = service.connect()
-    client.send(b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n")
+    client.send(
+        b"POST / HTTP/1.1\r\nHost: a\r\n"
+        b"Transfer-Encoding: chunked\r\n\r\n5\r\nabcde\r\n"
+    )
     until(lambda: any(c.cycle and c.cycle.begun for c in service.connections()))
     client.send(b"6\r\nabcdef\r\n")
     assert client.answer().status == 413
@@ -217,22 +229,22 @@ POST = b"POST / HTTP/1.1\r\n" + HOST
         POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\na\r\n0\r\n\r\n",
         POST.replace(b"1.1", b"1.0") + b"Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
         GET.replace(b"\r\n", b"\n"),
-        b"GET / HTTP/1.1\r\nA: b\nC: d\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\rC: d\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\r\n folded\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: b\nC: d\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: b\rC: d\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n folded\r\n\r\n",
         b"GET / HTTP/1.1\r\n A: b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA\x00: b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA: b\x00\r\n\r\n",
-        b"GET / HTTP/1.1\r\n: b\r\n\r\n",
-        b"GET / HTTP/1.1\r\nA b\r\n\r\n",
-        b"GET /a b HTTP/1.1\r\n\r\n",
-        b"GET /\xc3\xa9 HTTP/1.1\r\n\r\n",
-        b"GET example HTTP/1.1\r\n\r\n",
-        b"get / HTTP/1.1\r\n\r\n",
-        b"G?T / HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.2\r\n\r\n",
-        b"GET / HTTP/2.0\r\n\r\n",
-        b"GET / HTTP/0.9\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA\x00: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA: b\x00\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\n: b\r\n\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nA b\r\n\r\n",
+        b"GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET example HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"get / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"G?T / HTTP/1.1\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
+        b"GET / HTTP/0.9\r\nHost: a\r\n\r\n",
         b"GET / HTTP1.1\r\n\r\n",
         b"GET /\r\n\r\n",
         b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
@@ -248,7 +260,6 @@ def test_ambiguous_framing_is_refused_and_never_a_second_request(serve, attack):
 
 
 def test_an_app_does_not_run_for_a_head_that_turns_out_wrong(serve):
-    """A wrong transfer coding is reported only after the head, by llhttp."""
     ran = []
 
     async def app(_scope, _receive, _send):
@@ -260,7 +271,9 @@ def test_an_app_does_not_run_for_a_head_that_turns_out_wrong(serve):
     assert not ran
 
 
-@pytest.mark.parametrize("last", [b"GET / HTTP/1.0\r\n", b"GET / HTTP/1.1\r\n"])
+@pytest.mark.parametrize(
+    "last", [b"GET / HTTP/1.0\r\nHost: a\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n"]
+)
 def test_nothing_is_read_behind_the_last_request(serve, last):
     client = serve(apps.hello).connect()
     client.send(last + b"Connection: close\r\n\r\n" + GET * 3)
@@ -269,7 +282,7 @@ def test_nothing_is_read_behind_the_last_request(serve, last):
 
 def test_1_0_serves_a_single_request_whatever_the_client_hopes_for(serve):
     client = serve(apps.hello).connect()
-    client.send(b"GET / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" + GET)
+    client.send(b"GET / HTTP/1.0\r\nHost: a\r\nConnection: keep-alive\r\n\r\n" + GET)
     assert client.answer().closing
     assert client.rest() == b""
 
@@ -282,17 +295,17 @@ def test_1_0_serves_a_single_request_whatever_the_client_hopes_for(serve):
     [
         (
             Limits(permit_obsolete_folding=True),
-            b"GET / HTTP/1.1\r\nA: b\r\n c\r\n\r\n",
+            b"GET / HTTP/1.1\r\nHost: a\r\nA: b\r\n c\r\n\r\n",
         ),
         (
             Limits(permit_unconventional_http_version=True),
-            b"GET / HTTP/1.2\r\n\r\n",
+            b"GET / HTTP/1.2\r\nHost: a\r\n\r\n",
         ),
         (
             Limits(permit_unconventional_http_version=True),
-            b"GET / HTTP/2.0\r\n\r\n",
+            b"GET / HTTP/2.0\r\nHost: a\r\n\r\n",
         ),
-        (Limits(casefold_http_method=True), b"get / HTTP/1.1\r\n\r\n"),
+        (Limits(casefold_http_method=True), b"get / HTTP/1.1\r\nHost: a\r\n\r\n"),
     ],
 )
 def test_what_gunicorn_permits_on_request_is_permitted(serve, limits, request_):
@@ -301,7 +314,11 @@ def test_what_gunicorn_permits_on_request_is_permitted(serve, limits, request_):
 
 def test_a_method_is_casefolded_in_pieces_too_and_nothing_else_is(serve):
     client = serve(apps.echo, limits=Limits(casefold_http_method=True)).connect()
-    for piece in (b"po", b"st /", b"a HTTP/1.1\r\nContent-Length: 6\r\n\r\nab"):
+    for piece in (
+        b"po",
+        b"st /",
+        b"a HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\nab",
+    ):
         client.send(piece)
         client.sock.setsockopt(6, 1, 1)
     assert client.send(b"cd ef"[:4]).answer().body == b"abcd e"
@@ -313,12 +330,14 @@ def test_a_target_that_begins_a_read_keeps_its_case(serve):
     client.sock.setsockopt(6, 1, 1)
     client.send(b"get ")
     until(lambda: [c.phase for c in service.connections()] == [HEAD])
-    assert client.send(b"/Ab HTTP/1.1\r\n\r\n").answer().body == b"/Ab"
+    assert client.send(b"/Ab HTTP/1.1\r\nHost: a\r\n\r\n").answer().body == b"/Ab"
 
 
 def test_header_map_drops_what_a_proxys_header_could_be_forged_with(serve):
     service = serve(apps.show, forwarding=Forwarding.from_settings())
-    body = service.ask(b"GET / HTTP/1.1\r\nX_Real_Ip: 1\r\nX-Real-Ip: 2\r\n\r\n").body
+    body = service.ask(
+        b"GET / HTTP/1.1\r\nHost: a\r\nX_Real_Ip: 1\r\nX-Real-Ip: 2\r\n\r\n"
+    ).body
     assert b"x-real-ip" in body
     assert b"x_real_ip" not in body
 
@@ -326,7 +345,7 @@ def test_header_map_drops_what_a_proxys_header_could_be_forged_with(serve):
 def test_header_map_refuse_is_answered_400(serve):
     forwarding = Forwarding.from_settings(header_map="refuse")
     service = serve(apps.show, forwarding=forwarding)
-    assert service.ask(b"GET / HTTP/1.1\r\nX_Y: 1\r\n\r\n").status == 400
+    assert service.ask(b"GET / HTTP/1.1\r\nHost: a\r\nX_Y: 1\r\n\r\n").status == 400
 
 
 def test_a_trusted_proxy_says_who_the_client_is(serve):
@@ -334,7 +353,7 @@ def test_a_trusted_proxy_says_who_the_client_is(serve):
         secure_scheme_headers={"X-FORWARDED-PROTO": "https"}
     )
     request = (
-        b"GET / HTTP/1.1\r\nX-Forwarded-For: 1.2.3.4\r\n"
+        b"GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\n"
         b"X-Forwarded-Proto: https\r\n\r\n"
     )
     trusting = serve(apps.show, forwarding=forwarding)
@@ -349,9 +368,8 @@ def test_contradicting_proxy_headers_are_answered_400(serve):
     forwarding = Forwarding.from_settings(
         secure_scheme_headers={"X-FORWARDED-PROTO": "https", "X-FORWARDED-SSL": "on"}
     )
-    request = (
-        b"GET / HTTP/1.1\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off\r\n\r\n"
-    )
+    request = b"GET / HTTP/1.1\r\n" + HOST
+    request += b"X-Forwarded-Proto: https\r\nX-Forwarded-Ssl: off\r\n\r\n"
     assert serve(apps.hello, forwarding=forwarding).ask(request).status == 400
 
 
@@ -373,8 +391,8 @@ def test_the_log_names_the_peer_and_the_parsers_reason_but_not_for_ever(serve, c
 def test_refused_requests_are_recorded(serve):
     records = []
     service = serve(apps.hello, limits=GUNICORN, record=records.append)
-    service.ask(b"GET /long%b HTTP/1.1\r\n\r\n" % (b"a" * 5000))
-    service.ask(b"GET /a?b HTTP/1.1\r\nA : b\r\n\r\n")
+    service.ask(b"GET /long%b HTTP/1.1\r\nHost: a\r\n\r\n" % (b"a" * 5000))
+    service.ask(b"GET /a?b HTTP/1.1\r\nHost: a\r\nA : b\r\n\r\n")
     service.ask(b"\x16\x03\x01")
     until(lambda: len(records) == 3)  # the answer may be here before its record
     assert [record.status for record in records] == [414, 400, 400]
@@ -396,7 +414,7 @@ def test_a_record_tells_what_was_sent(serve):
     )
     service = serve(app, record=records.append)
     until(lambda: service.server.server_state.default_headers)
-    service.ask(b"GET /a?b HTTP/1.1\r\n\r\n")
+    service.ask(b"GET /a?b HTTP/1.1\r\nHost: a\r\n\r\n")
     until(lambda: records)
     (record,) = records
     assert (record.status, record.sent, record.target) == (201, 5, b"/a?b")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
+
 import pytest
 from websockets.sync.client import connect
 
@@ -68,6 +71,25 @@ def test_an_offer_of_h2c_is_ignored_and_its_body_is_not(serve, loop, body):
         assert client.send(H2C + body).answer().body == b"hello"
     client.send(H2C + body[:-2])
     assert client.send(body[-2:]).answer().body == b"hello"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="no eager tasks before 3.12")
+def test_pipelined_offers_do_not_nest(serve, loop):
+    """An app of eager tasks has answered each before the next is read."""
+
+    async def app(scope, receive, send):
+        running = asyncio.get_running_loop()
+        # Not `eager_task_factory`: uvloop gives it an argument that 3.13.0's refuses.
+        running.set_task_factory(
+            lambda loop, coro, **_: asyncio.Task(coro, loop=loop, eager_start=True)
+        )
+        await apps.hello(scope, receive, send)
+
+    client = serve(app, config={"loop": loop}).connect()
+    assert client.send(GET).answer().status == 200
+    offers = 300
+    client.send(offers * (H2C.replace(b"POST", b"GET") + b"\r\n"))
+    assert {client.answer().status for _ in range(offers)} == {200}
 
 
 def test_a_websocket_is_refused_clearly_where_no_library_is(serve, caplog):

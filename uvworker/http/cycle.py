@@ -1,113 +1,128 @@
 """One ASGI request and its response.
 
-Here is what an app can do and what it is told: `receive`, `send`, and how its errors
-end. Framing and limits are the connection's. Two rules: nothing goes out before the
-first body message, so that head and body are one write, but for the head of a stream,
-whose body may be late; and once a response has started, a failure cuts the connection,
-as the client could not tell it otherwise.
+Here are `send` and what an app's errors do; `receive` is in `receiving`. Order, limits
+and deadlines belong to the connection. Two rules: the head waits for the first piece of
+the body, so that both are one write; only the head of a stream waits no longer than one
+turn of the loop. And once the head is out, an exception cuts the connection, as there
+is no other way to tell the client; until then the client gets a 500.
 
-Source: ASGI HTTP specification 2.4.
+Source: ASGI HTTP specification 2.3, as in uvicorn: `send()` does nothing once the
+client has left. In 2.4 it raises, and if a server announces 2.4, Starlette no longer
+waits for the disconnect: background tasks are lost, and silent streams never end.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from typing import Any, Protocol
 
+from ..app.disconnect import ClientDisconnected, caused_by_disconnect
+from .head import BODILESS, Header, compose, fault
+from .receiving import Message, Receiving, Source
 from .refusal import Refusal
-from .responsehead import Header, compose
-
-if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
-
-    from .answering import Answering
-
-Message = dict[str, Any]
+from .service import Service
 
 logger = logging.getLogger("uvicorn.error")
 
-DISCONNECT = "http.disconnect"
+START = "http.response.start"
+BODY = "http.response.body"
+TRAILED = "http.response.body with trailers behind it"
 
-# Bytes of body beyond which head and body are two writes: copying more costs more
-# than the second entry in the transport's queue.
+LAST_CHUNK = b"0\r\n\r\n"  # RFC 9112 section 7.1
+
+# Bytes of body above which head and body are two writes: then copying costs more than
+# a second entry in the transport's queue.
 ONE_WRITE = 65536
 
+# Events that an app may send after its client has left, before the loop turns.
+IGNORED_AT_ONCE = 32
 
-class ClientDisconnected(OSError):  # noqa: N818 - uvicorn's name for the same
-    """Raised by `send()` after the client has left: ASGI HTTP 2.4."""
+
+class Carrier(Source, Protocol):
+    """The connection that a request came by, as far as the request uses it.
+
+    It reads within limits, and answers its requests in order.
+    """
+
+    service: Service
+    draining: bool  # it closes soon: a response announces that
+
+    def may_stay(self, cycle: Cycle) -> bool:
+        """Return whether the connection stays open after the response to *cycle*."""
+
+    def answered(self, cycle: Cycle) -> None:
+        """Go on with the next request: the response is complete."""
+
+    def abandon(self, cycle: Cycle, refusal: Refusal) -> None:
+        """End a response that the app does not end: send *refusal*, or cut it off."""
+
+    def client_left(self) -> bool:
+        """Return whether the client has sent its end; if so, reset the connection."""
 
 
-class Cycle:
+class Cycle(Receiving):
     """One request and its response, from the end of the head on.
 
-    Slots, all filled at once: reading a default from the class costs more, on the
-    dozen occasions that a request has, than setting them all.
+    All slots are filled at once: a request reads defaults a dozen times, and to read
+    them from the class costs more than to set them all.
 
     Args:
-        connection: the protocol instance that the request came by.
+        connection: the one that the request came by.
         scope: the ASGI scope.
-        keep_alive: the request allows another one after it.
+        keep_alive: the request allows another one on the connection.
 
     """
 
-    # Filled only where there is an access record to be made
-    target: bytes  # as asked for
-    started: float  # seconds on the loop's clock
+    connection: Carrier
+
+    # Filled only if the request is recorded or counted
+    target: bytes  # as on the wire
+    started: (
+        float  # time.monotonic(): a loop's own clock has milliseconds, and is slower
+    )
+    # Filled once there is one
+    ignored: int  # events of the app, after the client has left
 
     __slots__ = (
         "begun",
-        "buffered",
         "chunked",
-        "chunks",
-        "chunks_understood",
-        "complete",
-        "connection",
-        "continued",
-        "gone",
+        "expected",
         "head",
         "head_only",
         "headers",
+        "ignored",
         "keep_alive",
         "length",
-        "lost",
-        "more_body",
-        "news",
         "over",
-        "received",
         "refusal",
-        "scope",
         "sent",
         "started",
-        "status",
         "target",
         "task",
-        "whole",
     )
 
     def __init__(
-        self, connection: Answering, scope: dict[str, Any], keep_alive: bool
+        self, connection: Carrier, scope: dict[str, Any], keep_alive: bool
     ) -> None:
         self.connection = connection
         self.scope = scope
         self.keep_alive = keep_alive
 
-        # The request
-        self.chunks: Sequence[bytes] = ()  # of body, not yet given to the app
-        self.buffered = 0  # bytes in them
-        self.received = 0  # bytes of body so far
-        self.more_body = True  # on the wire
-        self.whole = False  # the app has been given the last of the body
-        self.continued = False  # the app asked for the body, the client was told
-
-        # The client, as it asked: apps may rewrite the scope
-        self.head_only = False  # HEAD: no body, whatever the app sends
-        self.chunks_understood = True  # HTTP/1.1
-        self.gone = False  # receive() says http.disconnect
-        self.lost = False  # nothing can be sent any more
+        # The request, as `Receiving` describes it
+        self.chunks = ()
+        self.buffered = self.received = 0
+        self.more_body = True
+        self.whole = self.continued = False
+        self.chunks_understood = True
+        self.gone = self.lost = False
+        self.changed = None
 
         # The response
-        self.refusal: Refusal | None = None  # answers in the app's stead
+        self.head_only = False  # HEAD: the body that the app sends is dropped
+        self.refusal: Refusal | None = None  # sent instead of the app's response
         self.status = 0
         self.headers: Sequence[Header] = ()  # kept only for the access record
         self.head = b""  # composed, and not yet written
@@ -115,17 +130,17 @@ class Cycle:
         self.chunked = False
         self.sent = 0  # bytes of body, without chunk framing
         self.complete = False
+        self.expected = START  # the type of the app's next message
 
         # The app
         self.task: asyncio.Task[None] | None = None
         self.begun = False
         self.over = False
-        self.news: asyncio.Event | None = None  # only once receive() has had to wait
 
     # -- what the connection does with it
 
     async def run(self, app: Callable[..., Awaitable[object]]) -> None:
-        """Run the *app*, and end what it left."""
+        """Run *app*; if it fails or returns early, end the response."""
         self.begun = True
         try:
             result = await app(self.scope, self.receive, self.send)
@@ -138,164 +153,179 @@ class Cycle:
             self.over = True
             self.connection.service.tasks.discard(self.task)
 
-    def feed(self, body: bytes) -> None:
-        """Take a piece of the request's body."""
-        if self.chunks:
-            self.chunks.append(body)  # type: ignore[attr-defined]  # a list by now
-        else:
-            self.chunks = [body]
-        self.buffered += len(body)
-        self.wake()
-
-    def wake(self) -> None:
-        """Let a waiting `receive()` look again."""
-        if self.news is not None:
-            self.news.set()
-
-    def disconnect(self, *, lost: bool) -> None:
-        """Tell the app that the client leaves, or is *lost* already."""
-        self.gone = True
-        self.lost = self.lost or lost
-        self.wake()
-
     def flush(self) -> None:
-        """Write a head whose body is late."""
+        """Write a head that still waits for its body."""
         if self.head and not self.lost:
             head, self.head = self.head, b""
             self.connection.transport.write(head)
 
     # -- what the app does with it
 
-    async def receive(self) -> Message:
-        """Return the next `http.request`, or `http.disconnect`."""
-        while not (self.chunks or self.gone or self.complete):
-            if not (self.more_body or self.whole):
-                break
-            await self._wait()
-        if self.gone or self.complete:
-            return {"type": DISCONNECT}
-        body = b"".join(self.chunks)
-        self.chunks, self.buffered = (), 0
-        self.whole = not self.more_body
-        return {"type": "http.request", "body": body, "more_body": self.more_body}
-
     async def send(self, message: Message) -> None:
-        """Take one event of the response, when the transport can.
+        """Take one event of the response, once the transport can take more.
+
+        It does nothing once the client has left, or once a bodiless response is sent.
 
         Raises:
-            ClientDisconnected: the client has left, or was refused meanwhile.
-            RuntimeError: the event is out of order or would break the framing.
+            RuntimeError: the event is out of order, or breaks the framing.
+            TypeError: the body is not bytes.
 
         """
         gate = self.connection.gate
         if gate is not None and not self.lost:
             await gate.wait()
         if self.lost:
-            raise ClientDisconnected("The client has left.")
-        if not self.status:
-            self._start(message)
-        elif not self.complete:
-            self._body(message)
-        else:
+            await self._ignore()
+        elif self.complete:
             raise RuntimeError(
                 f"Unexpected ASGI message '{message['type']}' sent, "
                 "after response already completed."
             )
+        elif message["type"] != self.expected:
+            await self.extend(message)
+        elif not self.status:
+            self._start(message)
+        else:
+            self._body(message)
 
-    # -- receive
-
-    async def _wait(self) -> None:
-        self.connection.resume_reading()
-        if self.more_body and not self.status and self.awaits_continue():
-            self.connection.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        self.continued = True
-        if self.news is None:
-            self.news = asyncio.Event()
-        self.news.clear()
-        await self.news.wait()
-
-    def awaits_continue(self) -> bool:
-        """Tell whether the client may be holding its body back: RFC 9110 10.1.1."""
-        return (
-            not (self.continued or self.received)
-            and self.chunks_understood
-            and any(
-                name == b"expect" and value.lower() == b"100-continue"
-                for name, value in self.scope["headers"]
-            )
+    async def extend(self, message: Message) -> None:
+        """Take an event that is not the one *expected*."""
+        raise RuntimeError(
+            f"Expected ASGI message '{self.expected}', but got '{message['type']}'."
         )
 
     # -- send
 
     def _start(self, message: Message) -> None:
-        if message["type"] != "http.response.start":
-            raise RuntimeError(
-                "Expected ASGI message 'http.response.start', "
-                f"but got '{message['type']}'."
-            )
-        # First of all: a response that began wrong is cut, like one that went wrong.
-        self.status = status = message["status"]
         connection = self.connection
         service = connection.service
-        headers = message.get("headers", ())
-        if service.record is not None:
-            self.headers = headers = list(headers)
         if self.more_body or connection.draining:
             self.keep_alive = self.keep_alive and connection.may_stay(self)
+        status, headers = None, message.get("headers", ())
+        try:
+            status = message["status"]
+            if service.record is not None or type(headers) is not list:
+                headers = list(headers)
+            self._compose(status, headers)
+        except Exception as error:
+            why = fault(status, headers) or error
+            raise RuntimeError(
+                f"The response to {self._name()} cannot be sent: {why}."
+            ) from error
+        # Set last: as long as no status is set, a 500 can be sent instead.
+        self.status, self.headers = status, headers
+        self.expected = TRAILED if message.get("trailers") else BODY
+        if not self.length:
+            self._begin_without_length()
+
+    def _compose(self, status: int, headers: Iterable[Header]) -> None:
+        """Take the head, as it goes to the wire; whatever it raises refuses it."""
         self.head, self.length, self.chunked, self.keep_alive = compose(
             status,
             headers,
-            service.default_lines(),
+            self.connection.service.default_lines(),
             self.head_only,
             self.chunks_understood,
             self.keep_alive,
         )
-        if self.length is None:
-            service.hold(self)
+
+    def _begin_without_length(self) -> None:
+        if self.head_only:
+            self._end_at_head()
+        elif self.length is None:
+            self.connection.service.hold(self)
 
     def _body(self, message: Message) -> None:
-        if message["type"] != "http.response.body":
-            raise RuntimeError(
-                "Expected ASGI message 'http.response.body', "
-                f"but got '{message['type']}'."
-            )
         body = message.get("body", b"")
+        if type(body) is not bytes:
+            body = self.copied(body)
         more_body = message.get("more_body", False)
         size = len(body)
         if self.length is None:
             self.sent += size
             if self.chunked:
-                body = _chunk(body, size, last=not more_body)
+                body = b"%x\r\n%b\r\n" % (size, body) if size else b""
+                if not more_body:
+                    body += LAST_CHUNK
         elif size <= self.length:
             self.sent += size
             self.length -= size
         else:
-            body = self._excess()
+            self._exceed()
+            return
         head = self.head
         if head and size <= ONE_WRITE:
             self.head = b""
             self.connection.transport.write(head + body)
         else:
-            self.flush()
-            if body:
-                self.connection.transport.write(body)
+            self._write(body)
         if not more_body:
             if self.length:
                 raise RuntimeError("Response content shorter than Content-Length")
-            self.complete = True
-            if self.news is not None:
-                self.news.set()
-            self.connection.answered(self)
+            self.finish()
 
-    def _excess(self) -> bytes:
-        if self.head_only:
-            return b""
-        raise RuntimeError("Response content longer than Content-Length")
+    def copied(self, body: Any) -> bytes:
+        """Return what is in a buffer of the app's, which may change after `send()`."""
+        try:
+            return memoryview(body).tobytes()
+        except TypeError:
+            kind = type(body).__name__
+            raise TypeError(
+                f"The body of the response to {self._name()} is not bytes but {kind}."
+            ) from None
+
+    def finish(self) -> None:
+        """Complete the response."""
+        self.complete = True
+        if self.changed is not None:
+            self.changed.set()
+        self.connection.answered(self)
+
+    def _write(self, body: bytes) -> None:
+        if self.head:
+            self.flush()
+        transport = self.connection.transport
+        transport.write(body)
+        if transport.is_closing():
+            # A write has failed. asyncio reports that only when the loop turns, and a
+            # stream that nothing slows down any more never lets the loop turn.
+            self.disconnect(lost=True)
+
+    def _exceed(self) -> None:
+        if self.status not in BODILESS:
+            raise RuntimeError("Response content longer than Content-Length")
+        self.connection.service.bodies.warn(
+            self.scope["path"], self._name(), self.status
+        )
+        self._end_at_head()
+
+    def _end_at_head(self) -> None:
+        """Complete a response that has no body; a body from the app is ignored."""
+        self.flush()
+        self.complete = True
+        self.disconnect(lost=True)
+        self.connection.answered(self)
+
+    async def _ignore(self) -> None:
+        """Drop an event whose client has left, and let the loop turn now and then.
+
+        A stream that never pauses by itself cannot be cancelled, does not learn of the
+        disconnect, and keeps all others waiting. The loop does not turn at each event:
+        a generator is closed if it is cancelled where it waits itself, and not if it is
+        cancelled in its reader's `send()`.
+        """
+        if self.connection.service.raises:
+            raise ClientDisconnected("The client has left.")
+        self.ignored = ignored = getattr(self, "ignored", 0) + 1
+        if ignored % IGNORED_AT_ONCE == 0:
+            await asyncio.sleep(0)
 
     # -- how it ends
 
     def _failed(self, error: BaseException) -> None:
-        if self.lost and _is_departure(error):
+        if os.getpid() != self.connection.service.pid:
+            raise error  # in a process that the app forked: end that process
+        if caused_by_disconnect(error) and (self.lost or self.connection.client_left()):
             return
         if isinstance(error, asyncio.CancelledError):
             logger.warning("Cancelled %s.", self._name())
@@ -303,12 +333,14 @@ class Cycle:
         else:
             logger.error("Exception in ASGI application\n", exc_info=error)
             refusal = Refusal(500)
+        if self.head:  # nothing is out yet
+            self.head, self.status = b"", 0
         self._give_up(refusal)
 
     def _returned(self, result: object) -> None:
         if result is not None:
             logger.error("ASGI callable should return None, but returned '%s'.", result)
-        if self.complete or self.lost:
+        if self.complete or self.lost or self.connection.client_left():
             return
         logger.error(
             "ASGI callable returned without %s response.",
@@ -322,25 +354,3 @@ class Cycle:
 
     def _name(self) -> str:
         return f"{self.scope['method']} {self.scope['path']!r}"
-
-
-def _chunk(body: bytes, size: int, *, last: bool) -> bytes:
-    """Write a chunk, and the end of the body behind the *last*: RFC 9112 7.1."""
-    chunk = b"%x\r\n%b\r\n" % (size, body) if size else b""
-    return chunk + b"0\r\n\r\n" if last else chunk
-
-
-def _is_departure(error: BaseException | None) -> bool:
-    """Tell whether *error* only says that the client left, in whatever wrapping.
-
-    Frameworks turn the `OSError` of `send()` into errors of their own, and task
-    groups into groups; a server that logged each would fill its log with clients.
-    """
-    while error is not None:
-        if isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
-            return True
-        group = getattr(error, "exceptions", None)
-        if group:
-            return all(_is_departure(each) for each in group)
-        error = error.__cause__ or error.__context__
-    return False

@@ -1,29 +1,26 @@
-"""Who the client is, as a trusted proxy tells it in the request's headers.
+"""Who the client is, by the headers of a trusted proxy.
 
-Here lives everything that a header may change in the ASGI scope: scheme, client,
-root path and path. Rules: a header of an untrusted peer changes nothing; an
-address is believed only when a trusted hop wrote it, so lists are read from the
-right; what contradicts itself is refused, never resolved.
+Here is everything that a header may change in the ASGI scope: scheme, client, root path
+and path. Rules: a header of an untrusted peer changes nothing; an address is believed
+only if a trusted hop wrote it, so lists are read from the right; headers that
+contradict one another are refused.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, partial
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
-from .peers import LAST_PORT, Address, Peer, TrustedPeers, parse_address
-
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
+from ..accept.peers import LAST_PORT, Address, Peer, TrustedPeers, parse_address
 
 Claims: TypeAlias = dict[bytes, list[bytes]]  # the values of each header we read
-Hop: TypeAlias = tuple[str, str]  # the sender's node, and the scheme it used or ""
 Origin: TypeAlias = tuple[Peer, bool]  # the sender, and whether it is a trusted hop
 
 # A claimed address is at most `[` 45 characters `]:65535`, or a hidden name.
-NODE_LENGTH = 64  # characters; longer ones are no address and not worth a cache slot
+NODE_LENGTH = 64  # characters; longer ones are not an address, and take no cache slot
 NODE_CACHE = 4096  # entries, about 1 MB; clients come back, and parsing costs 3 µs
 
 X_FORWARDED_FOR = b"x-forwarded-for"
@@ -38,15 +35,15 @@ SECURE = {"http": False, "ws": False, "https": True, "wss": True}
 
 
 class ForwardedError(Exception):
-    """The trusted proxy's headers cannot be believed: the request is a 400."""
+    """The trusted proxy's headers are malformed: the request is answered with 400."""
 
 
 @dataclass(frozen=True, slots=True)
 class Forwarding:
-    """What the proxies in front may say, decided once from the settings.
+    """What the proxies in front may change, by the settings.
 
-    `trusts` is asked once per connection, `apply` once per request of a trusted
-    peer, `keeps` only for a header with an underscore in its name.
+    `trusts` is called once for each connection, `apply` once for each request of a
+    trusted peer, `keeps` only for a header with an underscore in its name.
     """
 
     peers: TrustedPeers
@@ -69,9 +66,9 @@ class Forwarding:
     ) -> Forwarding:
         """Read gunicorn's settings of the same names.
 
-        `forwarded_header` is this package's option: which family of headers the
-        proxy sets. The other family is not read at all, because a proxy hands on
-        untouched whatever it does not set, and a client could have written it.
+        `forwarded_header` is this package's option: the family of headers that the
+        proxy sets. The other family is not read, because a proxy passes on what it
+        does not set, and a client may have written it.
         """
         peers = TrustedPeers.parse(forwarded_allow_ips)
         mapped = frozenset(_wire(name) for name in forwarder_headers)
@@ -93,23 +90,23 @@ class Forwarding:
         )
 
     def trusts(self, peer: Peer | None) -> bool:
-        """Tell whether a connection's peer is a trusted proxy; None is a unix socket.
+        """Return whether a connection's peer is a trusted proxy; None: a unix socket.
 
-        Behind the PROXY protocol the peer is the address that it announced: what
-        that client wrote into headers came through the proxy as it was.
+        Behind the PROXY protocol the peer is the client that the proxy announces: the
+        proxy does not change what that client writes into headers.
         """
         return self.peers.trusts(peer)
 
     def keeps(self, name: bytes, *, trusted: bool) -> bool:
-        """Tell whether a header with an underscore in its name reaches the app.
+        """Return whether a header with an underscore in its name reaches the app.
 
         Gunicorn's `header_map` and `forwarder_headers`: `X_Real_Ip` and
         `X-Real-Ip` are one variable to CGI-like readers, so a client can forge the
         second by sending the first.
 
         Args:
-            name: in lower case; ask only `if b"_" in name`.
-            trusted: what `trusts` said of the connection.
+            name: in lower case, with an underscore.
+            trusted: what `trusts` returned for the connection.
 
         Raises:
             ForwardedError: `header_map = "refuse"`.
@@ -125,7 +122,7 @@ class Forwarding:
         )
 
     def apply(self, scope: MutableMapping[str, Any]) -> None:
-        """Rewrite the scope of a trusted peer's request as its headers tell.
+        """Change the scope of a trusted peer's request as its headers say.
 
         Args:
             scope: of type `http` or `websocket`; `scheme`, `client`, `root_path`,
@@ -145,15 +142,29 @@ class Forwarding:
         if self.forwarded_header == "rfc7239":
             self._apply_forwarded(scope, claims)
         else:
-            self._apply_scheme(scope, claims)
-            self._apply_forwarded_for(scope, claims)
+            hops = self._apply_forwarded_for(scope, claims)
+            self._apply_scheme(scope, claims, *hops)
         if SCRIPT_NAME in claims or PATH_INFO in claims:
             _apply_mount(scope, claims)
 
-    def _apply_scheme(self, scope: MutableMapping[str, Any], claims: Claims) -> None:
+    def _apply_forwarded_for(
+        self, scope: MutableMapping[str, Any], claims: Claims
+    ) -> tuple[int, int]:
+        """Return the place of the client among the hops, and how many they are."""
+        values = claims.get(X_FORWARDED_FOR)
+        if not values:
+            return 0, 0
+        nodes = b",".join(values).decode("latin-1").split(",")
+        client, place = self._walk([node.strip() for node in nodes])
+        scope["client"] = client or scope["client"]
+        return place, len(nodes)
+
+    def _apply_scheme(
+        self, scope: MutableMapping[str, Any], claims: Claims, place: int, hops: int
+    ) -> None:
         meanings = self.secure_values
         verdicts = {
-            value in meanings[name]
+            value in meanings[name] or _hop(value, place, hops) in meanings[name]
             for name, values in claims.items()
             if name in meanings
             for value in values
@@ -166,55 +177,63 @@ class Forwarding:
         for secure in verdicts:
             scope["scheme"] = SCHEMES[scope["type"]][secure]
 
-    def _apply_forwarded_for(
-        self, scope: MutableMapping[str, Any], claims: Claims
-    ) -> None:
-        values = claims.get(X_FORWARDED_FOR)
-        if values:
-            nodes = b",".join(values).decode("latin-1").split(",")
-            client, _ = self._walk([(node.strip(), "") for node in nodes])
-            scope["client"] = client or scope["client"]
-
     def _apply_forwarded(self, scope: MutableMapping[str, Any], claims: Claims) -> None:
-        client, proto = self._walk(
-            [
-                (element.get("for", ""), element.get("proto", ""))
-                for value in claims.get(FORWARDED, ())
-                for element in parse_forwarded(value.decode("latin-1"))
-            ]
-        )
+        elements = [
+            element
+            for value in claims.get(FORWARDED, ())
+            for element in parse_forwarded(value.decode("latin-1"))
+        ]
+        client, place = self._walk([element.get("for", "") for element in elements])
         scope["client"] = client or scope["client"]
+        proto = elements[place].get("proto", "") if elements else ""
         secure = SECURE.get(proto.lower())
         if secure is not None:
             scope["scheme"] = SCHEMES[scope["type"]][secure]
 
-    def _walk(self, hops: Sequence[Hop]) -> tuple[Peer | None, str]:
-        """Go from our own proxy outwards, as far as trusted hops vouch.
+    def _walk(self, nodes: Sequence[str]) -> tuple[Peer | None, int]:
+        """Walk from our own proxy outwards, as long as the hops are trusted.
 
-        An entry that is no address (`unknown`, `_hidden`, garbage) ends the walk:
-        what stands left of it has no sponsor. The client is then the last hop that
-        was named, as nginx's realip module has it; uvicorn would report the garbage.
+        An entry that is not an address (`unknown`, `_hidden`, garbage) ends the walk:
+        no trusted hop wrote what is left of it. The client is then the last address
+        read, as in nginx's realip module; uvicorn reports the garbage.
+
+        Returns:
+            the client, and the place in *nodes* where the walk ended.
+
         """
-        client, proto = None, ""
-        for node, proto in reversed(hops):  # noqa: B007 - the last one seen counts
+        client, place = None, 0
+        for place in range(len(nodes) - 1, -1, -1):
+            node = nodes[place]
             origin = self.origin(node) if len(node) <= NODE_LENGTH else None
             if origin is None:
                 break
             client, trusted = origin
             if not trusted:
                 break
-        return client, proto
+        return client, place
 
 
 def _wire(name: str) -> bytes:
-    """Write a header's name as it stands in an ASGI scope."""
+    """Return a header's name as in an ASGI scope."""
     return name.lower().encode("latin-1")
 
 
 def _secure_values(value: str) -> frozenset[bytes]:
-    """List what means "secure"; a proxy may say wss of a WebSocket (Traefik does)."""
+    """Return the values for "secure"; Traefik sends wss for a WebSocket."""
+    value = value.lower()
     values = {value, "wss"} if value == "https" else {value}
     return frozenset(item.encode("latin-1") for item in values)
+
+
+def _hop(value: bytes, place: int, hops: int) -> bytes:
+    """Return the list's item for the hop at *place*, in lower case: RFC 3986 3.1.
+
+    A proxy that appends to X-Forwarded-Proto appends to X-Forwarded-For, too. So in
+    lists of one length the items belong to the same hops, and only trusted hops are
+    believed. Any other list begins with the client's item.
+    """
+    items = value.lower().split(b",")
+    return items[place if len(items) == hops else 0].strip()
 
 
 # -- addresses: RFC 7239 section 6, and what proxies write in X-Forwarded-For
@@ -243,7 +262,7 @@ def parse_node(text: str) -> tuple[Address, int] | None:
 
 
 def _origin(peers: TrustedPeers, node: str) -> Origin | None:
-    """Read a node as the client that it may be, and ask whether it is one of ours."""
+    """Return a node's address, and whether it is a trusted proxy."""
     found = parse_node(node)
     if found is None:
         return None
@@ -256,16 +275,16 @@ def _origin(peers: TrustedPeers, node: str) -> Origin | None:
 _NAME = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _PLAIN = r'[^\x00- ",;\\\x7f]+'
 _QUOTED = r'(?:[^"\\]|\\.)*'
-# Nothing here can match the same blanks twice: a field of 8000 blanks stays cheap.
+# No two parts can match the same blanks: a field of 8000 blanks stays cheap.
 _PAIR = re.compile(rf'[ \t]*(?:({_NAME})=(?:({_PLAIN})|"({_QUOTED})")[ \t]*)?(;|,|\Z)')
 
 
 def parse_forwarded(value: str) -> list[dict[str, str]]:
     """Read one `Forwarded` field into its elements, outermost hop first.
 
-    Each field line is read by itself, so that a quote which a client left open
-    cannot swallow what the proxy appended. Values may hold `:` and brackets without
-    quotes, as proxies send them in spite of the grammar.
+    Each field line is read by itself, so that a quote that a client leaves open cannot
+    swallow what the proxy appends. Values may have `:` and brackets without quotes:
+    proxies send them, against the grammar.
 
     Raises:
         ForwardedError: the field is malformed, or names a parameter twice in one
@@ -284,7 +303,7 @@ def parse_forwarded(value: str) -> list[dict[str, str]]:
         if name:
             name = name.lower()
             if name in element:
-                raise ForwardedError(f"{name!r} stands twice in a Forwarded element")
+                raise ForwardedError(f"{name!r} appears twice in a Forwarded element")
             element[name] = plain or re.sub(r"\\(.)", r"\1", quoted)
         if end != ";" and element:
             elements.append(element)
@@ -300,9 +319,9 @@ def _apply_mount(scope: MutableMapping[str, Any], claims: Claims) -> None:
     """Turn SCRIPT_NAME and PATH_INFO into `root_path` and `path`.
 
     ASGI's `path` includes `root_path`, where CGI's PATH_INFO does not include
-    SCRIPT_NAME. Gunicorn demands that the request's path begins with SCRIPT_NAME;
-    so do we, at a segment's end, because a proxy that strips the prefix cannot be
-    told from one that does not. One that strips it sends PATH_INFO, too.
+    SCRIPT_NAME. As in gunicorn, the request's path has to begin with SCRIPT_NAME (here
+    with whole segments), because a proxy that strips the prefix looks like one that
+    does not. A proxy that strips it has to send PATH_INFO, too.
     """
     script_name = _single(claims, SCRIPT_NAME)
     path_info = _single(claims, PATH_INFO)
@@ -320,14 +339,14 @@ def _apply_mount(scope: MutableMapping[str, Any], claims: Claims) -> None:
 
 
 def _unmount(scope: MutableMapping[str, Any], root: str) -> None:
-    """Take off the configured `root_path`, which SCRIPT_NAME overrides."""
+    """Remove the configured `root_path`, which SCRIPT_NAME overrides."""
     if root:
         scope["path"] = scope["path"].removeprefix(root)
         scope["raw_path"] = scope["raw_path"].removeprefix(root.encode())
 
 
 def _single(claims: Claims, name: bytes) -> str | None:
-    """Return a header's one value; the client may have sent it beside the proxy."""
+    """Return a header's only value; a client may have sent it besides the proxy."""
     if name not in claims:
         return None
     first, *others = claims[name]

@@ -1,7 +1,7 @@
 """How much a client may send, and how long it may take: one frozen table.
 
-Rule: what is not limited says so (`UNLIMITED`, `None`), so that no reader of a limit
-has to know that zero means "none" in gunicorn's settings.
+Rule: no limit is `UNLIMITED` or `None`, so that code that reads a limit need not know
+that 0 means "no limit" in gunicorn's settings.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 
-UNLIMITED = sys.maxsize  # bytes or fields; compares with every size as "smaller"
+UNLIMITED = sys.maxsize  # bytes or fields; larger than every size
 
-# Sizes that gunicorn, and so this table, writes as 0 when they are off.
+# Sizes that gunicorn, and so the caller, writes as 0 for no limit.
 _SIZES = ("request_line", "fields", "field_size", "max_body_size")
 
 
@@ -19,8 +19,8 @@ _SIZES = ("request_line", "fields", "field_size", "max_body_size")
 class Limits:
     """The limits of one worker, the same for all of its connections.
 
-    The defaults are uvicorn's, which knows none of these, except `header_timeout`:
-    a connection that is not served must not be held for ever.
+    The defaults are uvicorn's, which has no limits, except for `header_timeout`: a
+    connection without a request must not stay open for ever.
 
     Args:
         request_line: gunicorn's `limit_request_line`, bytes of the request line;
@@ -38,6 +38,10 @@ class Limits:
             the response has begun. None: no limit.
         disconnect_grace: gunicorn's `asgi_disconnect_grace_period`, seconds from
             the client's leaving to the cancellation of the app. None: never.
+        streams: gunicorn's `http2_max_concurrent_streams`, requests at a time
+            of one HTTP/2 connection; more are refused.
+        header_list: gunicorn's `http2_max_header_list_size`, bytes of all fields
+            of one head over HTTP/2; more is answered 431.
         permit_obsolete_folding: gunicorn's; folded header lines are accepted.
         permit_unconventional_http_version: gunicorn's; versions other than 1.0 and
             1.1 are accepted.
@@ -53,6 +57,8 @@ class Limits:
     body_timeout: float | None = None
     request_timeout: float | None = None
     disconnect_grace: float | None = None
+    streams: int = 100
+    header_list: int = 65536
     permit_obsolete_folding: bool = False
     permit_unconventional_http_version: bool = False
     casefold_http_method: bool = False

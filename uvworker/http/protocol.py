@@ -1,67 +1,54 @@
 """The protocol class that uvicorn is given as `http=`: one HTTP/1.1 connection.
 
-Reading is in `reading`, answering in `answering`; here they are joined. The rule:
-what hangs on uvicorn, on the peer or on the settings is decided here, and once for
-each connection wherever that is possible.
+The classes below add one thing each: `reading`, `closing`, `answering`, `connection`.
+Rule: here is what uvicorn calls, and what only this class can know because it imports
+all the others: the mixins, and the rooms that hand a connection over.
 """
 
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
-from . import target, upgrade
-from .answering import Answering
+from . import upgrade
 from .casefold import Casefolding
-from .cycle import Cycle
-from .forwarded import ForwardedError
-from .http2 import Negotiating
-from .reading import IDLE
-from .refusal import RETRY_AFTER, Refusal, malformed
-from .service import Policy, Service
-
-if TYPE_CHECKING:
-    from uvicorn import Config
-    from uvicorn.server import ServerState
-
-Address = tuple[str, int]
+from .connection import Connection
+from .handshake import Handshake
+from .negotiation import BOTH, PRIOR_KNOWLEDGE, Foreknowing, Negotiating
+from .phases import BODY, SHUT
+from .refusal import Refusal
+from .service import Configuration, Policy, ServerState, Service
 
 
-class HTTPProtocol(Answering):
-    """A connection.
+class HTTPProtocol(Connection):
+    """One HTTP/1.1 connection.
 
-    The class as it is behaves as uvicorn's own protocols do; `configured()` returns
-    one with a worker's settings. They are class attributes, so that an idle
-    connection holds none of them.
-
-    Whoever reads a PROXY header in front sets `client` and `server` of the instance
-    before `connection_made()`.
+    This class behaves as uvicorn's own protocols do; `configured()` returns a subclass
+    with a worker's settings. They are class attributes, so that an idle connection
+    holds none of them.
     """
 
     policy: ClassVar[Policy] = Policy()
 
+    # Written at run time, by the first connection: uvicorn calls the class for each
+    # connection, and passes its state and the loop only then. A factory object would
+    # write the same attribute, and `http=` of uvicorn's Config takes a class.
     _service: ClassVar[Service | None] = None
 
-    __slots__ = (
-        "announced",
-        "app_state",
-        "extensions",
-        "scheme",
-        "server",
-        "trusted",
-    )
+    __slots__ = ()
 
     @classmethod
     def configured(cls, **settings: Any) -> type[HTTPProtocol]:
-        """Return a protocol class for one worker, to be given to uvicorn as `http=`.
+        """Return a protocol class for one worker: uvicorn's `http=`.
 
         Args:
             settings: the fields of `Policy`.
 
         """
         policy = Policy(**settings)
-        mixed_in = {
+        mixed_in: dict[type, bool] = {
             Negotiating: policy.http2 is not None,
+            Foreknowing: policy.http2_cleartext in (PRIOR_KNOWLEDGE, BOTH),
             Casefolding: policy.limits.casefold_http_method,
         }
         attributes: dict[str, Any] = {
@@ -75,7 +62,7 @@ class HTTPProtocol(Answering):
 
     def __init__(
         self,
-        config: Config,
+        config: Configuration,
         server_state: ServerState,
         app_state: dict[str, Any],
         _loop: asyncio.AbstractEventLoop | None = None,
@@ -85,147 +72,64 @@ class HTTPProtocol(Answering):
         if service is None or service.server_state is not server_state:
             loop = _loop or asyncio.get_running_loop()
             cls._service = service = Service(config, server_state, loop, cls.policy)
-        super().__init__(service, server_state)
-        self.app_state = app_state
-        self.server: tuple[str, int | None] | None = None
-        self.extensions: dict[str, Any] | None = None
+        policy = cls.policy
+        if policy.wanted is not None:  # asked here, so that no request pays for it
+            record = policy.record if policy.wanted() else None
+            if record is not service.record:
+                service.set_recorder(record)
+        super().__init__(service, server_state, app_state)
 
     # -- asyncio
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin: who is there, may it be trusted, how long may it be silent."""
-        self.transport = transport
-        self._identify(transport)
-        self.open_parser()
-        self.server_state.connections.add(self)  # type: ignore[arg-type]
-        self.deadline = self.service.sweep.turn + self.service.header_turns
-        self.service.sweep.watch(self)
+    def eof_received(self) -> bool:
+        """Answer the requests of a client that has sent its end; or close.
 
-    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        """End: the app hears of it, and may go on for `disconnect_grace` seconds."""
-        self.release()
-        self.incoming = None
-        self.drop(grace=self.limits.disconnect_grace)
-        self.resume_writing()
+        The client may only have stopped sending, or it may have left: both look alike
+        until something is written (RFC 9112 section 9.6). So the app gets
+        `http.disconnect`, and what it sends still goes out. A connection closes at
+        once if it has TLS, half a request, a WebSocket's handshake or no request.
+        """
+        cycle = self.queue[-1] if self.queue else self.cycle
+        if cycle is None or self.phase is BODY or isinstance(cycle, Handshake):
+            return False
+        if not self.transport.can_write_eof():
+            return False
+        self.phase = SHUT
+        cycle.keep_alive = False
+        self.disconnect()
+        self.cancel_after(self.limits.disconnect_grace)
+        return True
 
-    def release(self) -> None:
-        """Look no more after the connection: it is lost, or another protocol's."""
-        self.server_state.connections.discard(self)
-        self.service.sweep.forget(self)
-        self.stop_listening()
-
-    # -- the server
+    # -- what the server does with it
 
     def shutdown(self) -> None:
-        """Take leave: the next response announces it.
+        """Close the connection soon: the next response announces it.
 
-        A connection without a request has `DRAIN_WINDOW` seconds in which one is
-        still answered, as it may be under way already.
+        A connection without a request waits `DRAIN_WINDOW` seconds for one that may
+        be under way.
         """
         self.draining = True
-        if self.cycle is None:
+        if self.transport.is_closing():
+            self.close_idle()
+        elif self.cycle is None:
             self.open_window()
 
     def disconnect(self) -> None:
-        """Tell the app `http.disconnect`; what it sends still arrives."""
+        """Give the apps `http.disconnect`; what they send still goes out."""
         for cycle in (self.cycle, *(self.queue or ())):
             if cycle is not None:
                 cycle.disconnect(lost=False)
 
     def cut(self) -> None:
-        """End at once: 503 if nothing was sent, and the app is cancelled."""
+        """End the connection now: cancel the app, and send 503 if nothing was sent."""
         if self.cycle is None:
             self.transport.abort()
         else:
             self.give_up(Refusal(503))
 
-    # -- from a head to a request
+    def upgrade(self, rest: bytes) -> bytes | None:
+        """Accept another protocol, or return the request, changed, with *rest* behind.
 
-    def admit(self, method: str, version: str, *, keep_alive: bool) -> Cycle:
-        """Turn a head into a scope."""
-        service = self.service
-        path, raw_path, query = target.read(self.url)
-        scope = {
-            "type": "http",
-            "asgi": service.asgi,
-            "http_version": version,
-            "server": self.server,
-            "client": self.client,
-            "scheme": self.scheme,
-            "method": method,
-            "root_path": service.root_path,
-            "path": service.root_path + path,
-            "raw_path": service.raw_root_path + raw_path,
-            "query_string": query,
-            "headers": self.headers,
-            "state": self.app_state.copy(),
-        }
-        if self.extensions is not None:
-            scope["extensions"] = self.extensions.copy()
-        if self.trusted:
-            for name, _ in self.headers:
-                if name in service.claims:
-                    self.forward(scope)
-                    break
-        cycle = Cycle(self, scope, keep_alive and service.keepalive > 0)
-        if method == "HEAD":
-            cycle.head_only = True
-        if version == "1.0":
-            # As in uvicorn: a single request, whatever the client hopes for.
-            cycle.keep_alive = cycle.chunks_understood = False
-        if service.limit_concurrency is not None and service.full():
-            cycle.refusal = Refusal(503, "limit_concurrency is reached", RETRY_AFTER)
-        if service.record is not None:
-            cycle.target, cycle.started = self.url, self.loop.time()
-        return cycle
-
-    def forward(self, scope: dict[str, Any]) -> None:
-        """Let a trusted proxy tell who the client is."""
-        forwarding = self.service.forwarding
-        assert forwarding is not None
-        try:
-            forwarding.apply(scope)
-        except ForwardedError as error:
-            raise malformed(str(error)) from error
-
-    def keeps(self, name: bytes) -> bool:
-        """Ask gunicorn's `header_map` about a field with an underscore in its name."""
-        forwarding = self.service.forwarding
-        if forwarding is None:
-            return True
-        try:
-            return forwarding.keeps(name, trusted=self.trusted)
-        except ForwardedError as error:
-            raise malformed(str(error)) from error
-
-    def upgrade(self, rest: bytes) -> None:
-        """Act on a head that asks for another protocol."""
-        upgrade.decide(self, rest)
-
-    def reparse(self, data: bytes) -> None:
-        """Read a request again that was changed."""
-        self.phase = IDLE
-        self.open_parser()
-        self.data_received(data)
-
-    # -- the peer
-
-    def _identify(self, transport: asyncio.Transport) -> None:
-        # The names that loops keep: to ask the transport's socket costs 8 µs more.
-        here, there = map(transport.get_extra_info, ("sockname", "peername"))
-        unix = isinstance(here, (str, bytes))
-        self.announced = self.client is not None
-        if not (self.announced or unix or there is None):
-            self.client = there[:2]
-        if self.server is None and here is not None:
-            self.server = (here, None) if unix else here[:2]
-        # A client that is gone already has no address, and no trust either.
-        known = unix or self.client is not None
-        service = self.service
-        self.trusted = known and service.trusts(self.client and self.client[0])
-        self.scheme = "http"
-        if transport.get_extra_info("sslcontext"):
-            self.scheme = "https"
-            if service.tls is not None:
-                ssl_object = transport.get_extra_info("ssl_object")
-                self.extensions = {"tls": service.tls(ssl_object)}
+        *rest* came behind the head.
+        """
+        return upgrade.decide(self, rest)

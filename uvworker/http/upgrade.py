@@ -1,50 +1,66 @@
 """Requests that ask for another protocol (RFC 9110 section 7.8).
 
-Rule: a WebSocket goes to uvicorn's WebSocket protocol, with the connection; every
-other offer is declined by serving the request as if it had not been made, body
-included. llhttp takes the body of a request with `Upgrade` for the other protocol's
-bytes, so such a request is parsed a second time, without the offer.
+Rule: a WebSocket is served by our protocol or by uvicorn's. Every other offer is
+declined: the request is served, with its body, as if it had no `Upgrade`. llhttp takes
+the body of a request with `Upgrade` for bytes of the other protocol, so the request is
+parsed a second time without it.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from .introduction import configuration_for
+from . import handshake, negotiation
+from .connection import Connection
+from .handoff import configuration_for
 from .refusal import Refusal
-
-if TYPE_CHECKING:
-    from .protocol import HTTPProtocol
 
 NO_LIBRARY = "no WebSocket library is installed: pip install websockets, or wsproto"
 
 
-def decide(connection: HTTPProtocol, rest: bytes) -> None:
-    """Upgrade, decline or refuse; *rest* came behind the head."""
+def decide(connection: Connection, rest: bytes) -> bytes | None:
+    """Upgrade or refuse; or decline, and return what is to be parsed instead.
+
+    It is returned, and not parsed here: hundreds of requests pipelined with `Upgrade`
+    would nest as many calls.
+
+    Args:
+        connection: whose parser has just read a head with `Upgrade`.
+        rest: what arrived behind the head.
+
+    """
     request = connection.describe()
     method, version = request["method"], request["http_version"]
     if method == "CONNECT":
         connection.refuse(Refusal(501, "CONNECT is for proxies"))
-        return
+        return None
     config = connection.service.config
     offer = b"".join(v for n, v in connection.headers if n == b"upgrade").lower()
-    # A handshake is a GET over HTTP/1.1 (RFC 6455 section 4.1), and over HTTP/1.0
-    # there is none of anything (RFC 9110 section 7.8).
-    handshake = offer == b"websocket" and (method, version) == ("GET", "1.1")
-    if not handshake or config.ws == "none":
-        head = _head(connection, method, version, without=b"upgrade")
-        connection.reparse(head + rest)
-    elif config.ws_protocol_class is None:
+    # A WebSocket's handshake is a GET over HTTP/1.1 (RFC 6455 section 4.1). Over
+    # HTTP/1.0 every `Upgrade` is ignored (RFC 9110 section 7.8).
+    if (offer, version) == (b"h2c", "1.1") and negotiation.upgrade(
+        connection, method, rest
+    ):
+        return None
+    asked = offer == b"websocket" and (method, version) == ("GET", "1.1")
+    ours = connection.service.websockets is not None
+    if not asked or (config.ws == "none" and not ours):
+        connection.start_over()
+        return _head(connection, method, version, without=b"upgrade") + rest
+    if config.ws_protocol_class is None and not ours:
         connection.refuse(
             Refusal(501, NO_LIBRARY, text="WebSockets are not served here.")
         )
     elif connection.cycle is not None:
         connection.refuse(Refusal(400, "a WebSocket pipelined behind a request"))
+    elif ours:
+        handshake.take(connection, rest)
     else:
         _hand_over(connection, _head(connection, method, version) + rest)
+    return None
 
 
-def _hand_over(connection: HTTPProtocol, request: bytes) -> None:
+def _hand_over(connection: Connection, request: bytes) -> None:
     transport = connection.transport
     connection.release()
     websocket_protocol: Any = connection.service.config.ws_protocol_class
@@ -58,21 +74,21 @@ def _hand_over(connection: HTTPProtocol, request: bytes) -> None:
     websocket.data_received(request)
 
 
-def _configuration(connection: HTTPProtocol) -> Any:
-    """Return uvicorn's own, or one that knows more where there is more to know."""
-    more = (
+def _configuration(connection: Connection) -> Any:
+    """Return uvicorn's configuration, changed if the app needs more of us."""
+    changed = (
         connection.trusted
         or connection.announced
         or connection.extensions
-        or connection.service.record
+        or connection.service.recorded
     )
-    return configuration_for(connection) if more else connection.service.config
+    return configuration_for(connection) if changed else connection.service.config
 
 
 def _head(
-    connection: HTTPProtocol, method: str, version: str, without: bytes = b""
+    connection: Connection, method: str, version: str, without: bytes = b""
 ) -> bytes:
-    """Write the request's head again."""
+    """Return the request's head as bytes, *without* one field."""
     first = method.encode("ascii"), connection.url, version.encode("ascii")
     lines = [b"%b %b HTTP/%b" % first]
     lines += [b"%b: %b" % (n, v) for n, v in connection.headers if n != without]

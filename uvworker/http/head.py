@@ -1,22 +1,20 @@
 """From an app's `http.response.start` to the bytes of a response head.
 
-Rule: whatever an app sends, one well-framed response goes out. The lines that frame
-it (`content-length`, `transfer-encoding`) are read here and written again, once, so
-that no app can announce two lengths or split a response in two.
+Rule: every app sends exactly one well-framed response. The lines that frame it
+(`content-length`, `transfer-encoding`) are read and written again, once, so that no app
+can announce two lengths or split a response.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from http import HTTPStatus
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
+from typing import Any
 
 Header = tuple[bytes, bytes]
 
-# Real apps use a few dozen names; the bound is for one that makes them up.
+# Real apps use a few dozen names; the bound is for an app that invents names.
 CACHED_NAMES = 1024
 
 CONTENT_LENGTH = b"\r\ncontent-length: "
@@ -25,9 +23,13 @@ CONNECTION = b"\r\nconnection: "
 END = b"\r\n\r\n"
 CLOSE = b"\r\nconnection: close" + END
 
-FRAMING = frozenset((CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION))
+SERVER = b"\r\nserver: "
+DATE = b"\r\ndate: "
 
-# Everything below a space but the tab, and DEL: RFC 9110 section 5.5.
+# Lines that are read; all others are written as they are.
+READ = frozenset((CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, SERVER, DATE))
+
+# All bytes below a space except the tab, and DEL: RFC 9110 section 5.5.
 CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})
 
 TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # RFC 9110 section 5.6.2
@@ -45,16 +47,16 @@ STATUS_LINES = {status: _status_line(status) for status in range(100, 600)}
 
 # Never a body, and no framing header either: RFC 9110 section 8.6, RFC 9112 6.1.
 UNFRAMED = frozenset((*range(100, 200), 204))
-NOT_MODIFIED = 304  # what its framing says is of the response that is not sent
-SPECIAL = UNFRAMED | {NOT_MODIFIED}
+NOT_MODIFIED = 304  # its framing describes the response that is not sent
+BODILESS = UNFRAMED | {NOT_MODIFIED}
 
 
 class HeaderNames(dict[bytes, bytes]):
-    """A header's name as the app writes it, to the line's beginning on the wire."""
+    """Maps a header's name, as the app writes it, to the beginning of its line."""
 
     def __missing__(self, name: bytes) -> bytes:
         if not TOKEN.fullmatch(name):
-            raise RuntimeError("Invalid HTTP header name.")
+            raise ValueError("a name is not a token")
         beginning = b"\r\n" + name.lower() + b": "
         if len(self) < CACHED_NAMES:
             self[name] = beginning
@@ -64,9 +66,9 @@ class HeaderNames(dict[bytes, bytes]):
 NAMES = HeaderNames()
 
 
-# The bytes; how many of body are owed, None if only the last chunk or the connection's
-# end will tell; whether they go in chunks; whether the connection goes on. A plain
-# tuple, as making a named one costs a tenth of the whole head.
+# The bytes of the head; the bytes of body owed, None if that is not known; whether the
+# body is chunked; whether the connection stays open. A plain tuple: to make a named one
+# costs a tenth of the whole head.
 Head = tuple[bytes, "int | None", bool, bool]
 
 
@@ -78,19 +80,21 @@ def compose(  # noqa: PLR0917 - all that a head depends on
     chunks: bool,
     keep_alive: bool,
 ) -> Head:
-    """Write a response head; the arguments go by position, which is cheaper.
+    """Return a response head; arguments are positional, which is cheaper.
 
     Args:
         status: 100 to 599.
         headers: as in `http.response.start`, any iterable.
-        defaults: the server's own lines, as `lines()` joins them.
+        defaults: the server's own lines, as `lines()` joins them; `server` and `date`
+            of the app's replace them.
         head_only: the request's method is HEAD.
         chunks: the client understands chunked coding, which HTTP/1.0 does not.
-        keep_alive: the connection may go on; if not, or if the app closes it, the
-            head announces it.
+        keep_alive: the connection may stay open; if not, or if the app closes it, the
+            head announces the close.
 
     Raises:
-        RuntimeError: a name or a value would not arrive as it was meant.
+        Exception: a name, a value or the status cannot be sent as it is; `fault()`
+            says which, and why.
 
     """
     parts: list[bytes] = []
@@ -99,24 +103,26 @@ def compose(  # noqa: PLR0917 - all that a head depends on
     announced = False
     for name, value in headers:
         beginning = NAMES[name]
-        if beginning in FRAMING:
+        if beginning in READ:
             if beginning == CONTENT_LENGTH:
                 if not value.isdigit() or length not in (None, value):
-                    raise RuntimeError("Invalid HTTP header value: content-length.")
+                    raise ValueError("content-length is not a number, or there are two")
                 length = value
                 continue
             if beginning == TRANSFER_ENCODING:
                 codings += (value,)
                 continue
-            if b"close" in _tokens(value):
+            if beginning != CONNECTION:
+                defaults = _without(beginning, defaults)
+            elif b"close" in _tokens(value):
                 keep_alive, announced = False, True
         parts += (beginning, value)
     block = b"".join(parts)
-    # Every line brought two controls, its own line end; one more is an attack, or
-    # a mistake that reads like one. A single pass, far cheaper than a search each.
+    # Every line has two controls, its line end; one more is an attack, or a mistake
+    # that looks like one. One pass is far cheaper than a search in each line.
     if len(block) - len(block.translate(None, CONTROLS)) != len(parts):
-        raise RuntimeError("Invalid HTTP header value.")
-    if length is None or codings or head_only or status in SPECIAL:
+        raise ValueError("a value has a control character")
+    if length is None or codings or head_only or status in BODILESS:
         framing, owed, chunked = _frame(status, length, codings, head_only, chunks)
     else:
         framing, owed, chunked = CONTENT_LENGTH + length, int(length), False
@@ -125,9 +131,47 @@ def compose(  # noqa: PLR0917 - all that a head depends on
     return wire, owed, chunked, keep_alive
 
 
+def fault(status: object, headers: object) -> str | None:
+    """Return why a head cannot be composed; None if that is not known.
+
+    It names headers but not their values, which may be secrets.
+    """
+    if not isinstance(status, int) or status not in STATUS_LINES:
+        return f"its status, {status!r}, is not a number from 100 to 599"
+    if not isinstance(headers, list):
+        return f"its headers are not pairs but {_kind(headers)}"
+    return next(filter(None, map(_fault_of, headers)), None)
+
+
+def _fault_of(header: Any) -> str | None:
+    try:
+        name, value = header
+    except (TypeError, ValueError):
+        return f"a header is not a pair of name and value but {_kind(header)}"
+    if not isinstance(name, bytes):
+        return f"the name of its header {name!r} is not bytes but {_kind(name)}"
+    if not TOKEN.fullmatch(name):
+        return f"the name of its header {name!r} is empty or has a bad character"
+    if not isinstance(value, (bytes, bytearray, memoryview)):
+        return f"the value of its header {name!r} is not bytes but {_kind(value)}"
+    if bytes(value).translate(None, CONTROLS) != bytes(value):
+        return f"the value of its header {name!r} has a line break or another control"
+    return None
+
+
+def _kind(thing: object) -> str:
+    return type(thing).__name__
+
+
 def lines(headers: Iterable[Header]) -> bytes:
-    """Join headers that are known to be valid into the lines of a head."""
+    """Join headers that are valid into the lines of a head."""
     return b"".join(b"\r\n" + name + b": " + value for name, value in headers)
+
+
+def _without(beginning: bytes, defaults: bytes) -> bytes:
+    beginning = beginning.removeprefix(b"\r\n")
+    kept = defaults.split(b"\r\n")[1:]
+    return b"".join(b"\r\n" + line for line in kept if not line.startswith(beginning))
 
 
 def _frame(
@@ -151,7 +195,7 @@ def _frame(
 
 
 def _chunked(codings: tuple[bytes, ...]) -> bytes:
-    """Put "chunked" last, where it has to be: RFC 9112 section 6.1."""
+    """Put "chunked" last, as RFC 9112 section 6.1 demands."""
     named = [coding for value in codings for coding in _tokens(value)]
     return b", ".join([*(name for name in named if name != b"chunked"), b"chunked"])
 
