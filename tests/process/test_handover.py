@@ -38,7 +38,7 @@ def view(age: int, state: State = State.SERVING, **changes: object) -> WorkerVie
         state=state,
         age=age,
         pid=1000 + age,
-        told=False,
+        terminating=False,
         due=False,
         connections=0,
         requests_in_flight=0,
@@ -127,9 +127,9 @@ class Model:
         if not worker.row.alive:
             return
         if worker.row.state in (State.BOOTING, State.FAILED):
-            worker.set(told=True, state=State.LEAVING, alive=False)
+            worker.set(terminating=True, state=State.LEAVING, alive=False)
             return
-        worker.set(told=True)
+        worker.set(terminating=True)
         if worker.row.state is State.SERVING:
             self.look(worker)
 
@@ -138,7 +138,7 @@ class Model:
         if verdict is Verdict.DRAIN:
             worker.set(state=State.DRAINING)
         elif verdict is Verdict.TAKE_BACK:
-            worker.set(told=False)
+            worker.set(terminating=False)
         return verdict
 
     def give_up(self, worker: Worker) -> None:
@@ -166,7 +166,7 @@ class Model:
                 self.deliver(worker)
             if not worker.row.alive:
                 continue
-            if worker.row.state is State.SERVING and worker.row.told:
+            if worker.row.state is State.SERVING and worker.row.terminating:
                 self.look(worker)
             elif worker.row.state is State.DRAINING:
                 worker.set(alive=False)
@@ -195,13 +195,15 @@ class Service(RuleBasedStateMachine):
             worker.set(state=State.SERVING)
         self.by_hand = False
 
-    def pick(self, data, *states: State, told: bool | None = None) -> Worker | None:
+    def pick(
+        self, data, *states: State, terminating: bool | None = None
+    ) -> Worker | None:
         found = [
             worker
             for worker in self.model.workers.values()
             if worker.row.alive
             and worker.row.state in states
-            and (told is None or worker.row.told is told)
+            and (terminating is None or worker.row.terminating is terminating)
         ]
         return data.draw(st.sampled_from(found)) if found else None
 
@@ -257,7 +259,7 @@ class Service(RuleBasedStateMachine):
     @rule(data=st.data())
     def told_worker_looks(self, data) -> None:
         """No TERM but a stop takes the service below what it was asked to have."""
-        if worker := self.pick(data, State.SERVING, told=True):
+        if worker := self.pick(data, State.SERVING, terminating=True):
             verdict = self.model.look(worker)
             if verdict is Verdict.DRAIN and not (self.model.stopped or self.by_hand):
                 assert len(self.model.serving()) >= self.least_wanted()
@@ -289,7 +291,7 @@ class Service(RuleBasedStateMachine):
     @running
     @rule(data=st.data())
     def worker_is_recycled(self, data) -> None:
-        if worker := self.pick(data, State.SERVING, told=False):
+        if worker := self.pick(data, State.SERVING, terminating=False):
             worker.set(due=True)
             if may_recycle(worker.row, self.model.siblings(worker)):
                 worker.set(state=State.DRAINING)
@@ -304,7 +306,7 @@ class Service(RuleBasedStateMachine):
     @rule()
     def sigterm_to_the_arbiter(self) -> None:
         for worker in self.model.serving():
-            if worker.row.told:  # and looked some milliseconds ago
+            if worker.row.terminating:  # and looked some milliseconds ago
                 self.model.look(worker)
         self.model.stop()
 
@@ -314,7 +316,8 @@ class Service(RuleBasedStateMachine):
             assert not any(
                 self.model.look(worker) is Verdict.TAKE_BACK
                 for worker in self.model.serving()
-                if worker.row.told and not any(w.pending for w in self.model.known())
+                if worker.row.terminating
+                and not any(w.pending for w in self.model.known())
             )
 
     def teardown(self) -> None:
@@ -327,7 +330,9 @@ class Service(RuleBasedStateMachine):
             assert not living
         else:
             assert len(living) == self.model.wanted
-            assert all(worker.serves and not worker.row.told for worker in living)
+            assert all(
+                worker.serves and not worker.row.terminating for worker in living
+            )
 
 
 def test_service_is_kept_and_comes_to_rest_whatever_happens():
@@ -360,8 +365,8 @@ def deliver_all(model: Model) -> None:
 
 
 def verdicts(model: Model) -> dict[int, Verdict]:
-    told = [worker for worker in model.serving() if worker.row.told]
-    return {worker.age: model.look(worker) for worker in told}
+    terminating = [worker for worker in model.serving() if worker.row.terminating]
+    return {worker.age: model.look(worker) for worker in terminating}
 
 
 @pytest.mark.parametrize("wanted", [1, 2, 4])
@@ -519,6 +524,6 @@ def test_a_turn_lasts_until_the_replacement_serves(away):
 
 def test_who_was_told_to_go_or_died_long_ago_takes_no_turn():
     me = view(3, due=True)
-    scaled_down = view(1, State.DRAINING, told=True)
+    scaled_down = view(1, State.DRAINING, terminating=True)
     dead = view(2, State.LEAVING, alive=False, silence=60.0)
     assert may_recycle(me, [scaled_down, dead, view(4)])

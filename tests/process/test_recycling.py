@@ -1,4 +1,4 @@
-"""When a worker is to be recycled; that it then is, tests/test_recycle.py shows."""
+"""When a worker is to be recycled; `tests/service/workers` shows that it then is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""When a worker leaves: what two of them know of each other as both are told."""
+"""When a worker leaves: two workers that get SIGTERM at the same time."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import asyncio
 import logging
 
 from uvworker.process.recycling import Recycling
-from uvworker.process.retirement import LAST, Retirement
+from uvworker.process.retirement import YOUNGEST_EXTRA, Retirement
 from uvworker.process.scoreboard import Scoreboard, Slot
 
 from .test_scoreboard import end, spawn
@@ -19,7 +19,7 @@ def retirement(board: Scoreboard, slot: Slot, drained: Drained) -> Retirement:
         drained.append((nobody_else, wait))
 
     log = logging.getLogger(__name__)
-    return Retirement(board, slot, Recycling(), drain=drain, log=log)
+    return Retirement(board, slot, Recycling(), drain=drain, report=print, log=log)
 
 
 def test_workers_told_together_do_not_leave_the_backlog_to_each_other() -> None:
@@ -27,7 +27,7 @@ def test_workers_told_together_do_not_leave_the_backlog_to_each_other() -> None:
 
     async def stop(retirements: list[Retirement]) -> None:
         for each in retirements:
-            each.told()
+            each.terminate()
         while len(drained) < len(retirements):
             await asyncio.sleep(0.01)
 
@@ -44,4 +44,4 @@ def test_workers_told_together_do_not_leave_the_backlog_to_each_other() -> None:
     finally:
         for pid in pids:
             end(pid)
-    assert drained == [(True, 0.0), (True, LAST)]
+    assert drained == [(True, 0.0), (True, YOUNGEST_EXTRA)]

@@ -71,7 +71,7 @@ def test_what_a_worker_writes_its_siblings_and_the_arbiter_read(board):
         slot.requests_in_flight = 2
         slot.requests_done = 10**12
         slot.beat(11.5)
-        slot.told = slot.due = True
+        slot.terminating = slot.due = True
         slot.serve()
         os._exit(0)
     slot.occupy(pid)
@@ -81,7 +81,7 @@ def test_what_a_worker_writes_its_siblings_and_the_arbiter_read(board):
     assert (view.id, view.age, view.pid, view.state) == (0, 7, pid, State.SERVING)
     assert (view.connections, view.requests_in_flight) == (3, 2)
     assert (view.requests_done, view.silence) == (10**12, 0.5)
-    assert view.told
+    assert view.terminating
     assert view.due
 
 
@@ -89,16 +89,20 @@ def test_the_dead_are_seen_as_they_died_until_the_next_worker(board):
     slot = board.claim(age=1)
     with fork(slot) as pid:
         slot.state = State.BOOTING
-        slot.told = True
+        slot.terminating = True
         zombify(pid)
         (dead,) = board.workers()
         assert not dead.alive  # though a zombie still answers kill(pid, 0)
         os.waitpid(pid, 0)
         (dead,) = board.workers()
-        assert (dead.alive, dead.told, dead.state) == (False, True, State.BOOTING)
+        assert (dead.alive, dead.terminating, dead.state) == (
+            False,
+            True,
+            State.BOOTING,
+        )
     with fork(board.claim(age=2)):
         (view,) = board.workers()
-        assert (view.id, view.age, view.alive, view.told) == (0, 2, True, False)
+        assert (view.id, view.age, view.alive, view.terminating) == (0, 2, True, False)
 
 
 def test_a_recycled_pid_is_not_taken_for_a_worker(board):

@@ -1,1 +1,1 @@
-"""What a signal and a life sign flow through."""
+"""Signals and heartbeats: how workers start, watch one another and stop."""

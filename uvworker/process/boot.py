@@ -1,7 +1,7 @@
-"""The way from the fork to the first connection, and what becomes of one that fails.
+"""A worker's boot, from the fork to the first connection, and what a failure does.
 
-A failed boot halts the service if nobody serves, as gunicorn has it; beside siblings
-that do, it is one worker's trouble: said, and tried again after a pause.
+The rule: a failed boot halts the service if no worker serves, as gunicorn's own workers
+do. While siblings serve, it is logged and tried again after a pause.
 """
 
 from __future__ import annotations
@@ -12,14 +12,15 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import exits
+from . import exits, stacks
 from .handover import pause_after_failed_boot, pause_between_boots
-from .heartbeat import describe_stacks
 from .scoreboard import Scoreboard, Slot
 
-# Seconds that a worker waits to be stopped because a sibling failed first. A TERM ends
-# the wait at once; only a sibling that came to grief itself lets it run out.
+# Seconds that a worker waits for the TERM of a halt that a sibling has caused. It runs
+# out only if that sibling was killed before it could exit.
 HALT_WAIT = 10.0
+
+SLICES = 10  # of boot_timeout; a pause of all processes takes one of them at most
 
 
 class BootTimeout(Exception):  # noqa: N818  what happened
@@ -30,8 +31,9 @@ class Boot:
     """One worker's boot; made in the arbiter, used after the fork.
 
     *token*: shared by all workers of the arbiter.
-    *plain*: exceptions that explain themselves, and need no traceback of ours.
-    *wait*: called with seconds to wait where no loop turns.
+    *plain*: exceptions whose message is enough; they are logged without a traceback.
+    *wait*: sleeps for so many seconds, while no loop runs.
+    *report*: called with why the boot failed.
     *log*: gunicorn's logger.
     """
 
@@ -43,6 +45,7 @@ class Boot:
         *,
         plain: tuple[type[BaseException], ...],
         wait: Callable[[float], object],
+        report: Callable[[str], object],
         log: Any,
     ) -> None:
         self._board = board
@@ -50,79 +53,85 @@ class Boot:
         self._token = token
         self._plain = (*plain, BootTimeout)
         self._wait = wait
+        self._report = report
         self._log = log
-        self._timer: threading.Timer | None = None
+        self._over = threading.Event()
 
-    def hold(self) -> None:
-        """Wait out the pause after a worker that died at its boot, without a word.
+    def back_off(self) -> None:
+        """Wait if the worker before this one was killed or crashed while it booted.
 
-        Of ``os._exit()``, a crash of C code, the kernel's out-of-memory killer the
-        arbiter makes no failed boot: it forks the next one at once, for ever.
+        After ``os._exit()``, a crash in C code or the out-of-memory killer, the arbiter
+        sees no failed boot: it forks the next worker at once, for ever.
         """
         me = next(w for w in self._board.workers() if w.id == self._slot.id)
-        if me.failures:  # one that could speak has waited before it exited
+        if me.failures:  # one that failed in Python has waited before it exited
             end = me.failed_at + pause_between_boots(me.failures)
             if (left := end - time.monotonic()) > 0:
                 self._log.error(
-                    "The worker before this one died at its boot; trying in %.0f s.",
+                    "The worker before this one died while it booted; "
+                    "worker %d boots in %.0f s.",
+                    self._slot.id,
                     left,
                 )
                 self._wait(left)
 
     def watch(self, timeout: float | None) -> None:
-        """Let the boot fail if it takes longer than *timeout* seconds from now."""
+        """Fail the boot if it takes longer than *timeout* seconds from now."""
         if timeout is not None:
-            self._timer = threading.Timer(timeout, self._give_up, [timeout])
-            self._timer.daemon = True
-            self._timer.start()
+            threading.Thread(target=self._watch, args=[timeout], daemon=True).start()
 
     def done(self) -> None:
-        """Tell the siblings that this worker serves."""
-        if self._timer is not None:
-            self._timer.cancel()
+        """Publish that this worker serves."""
+        self._over.set()
         self._slot.serve()
 
     def fail(self, failure: BaseException, code: int) -> NoReturn:
-        """Say why, and raise :class:`~.exits.Leaving`.
+        """Log the failure, wait or halt, and raise :class:`~.exits.Leaving`.
 
-        *code*: what makes the arbiter halt, if that is what has to happen.
+        *code*: the exit code that makes the arbiter halt, if no sibling serves.
         """
         exits.leave(self._end(failure, code))
 
-    def _give_up(self, timeout: float) -> None:
-        """Fail from the timer's thread: the main thread is where the boot hangs."""
+    def _watch(self, timeout: float) -> None:
+        """Fail from a thread: the main thread is where the boot hangs."""
+        if any(self._over.wait(timeout / SLICES) for _ in range(SLICES)):
+            return
         failure = BootTimeout(
-            f"it does not serve after boot_timeout, {timeout:g} s:\n"
-            + describe_stacks(None)
+            f"it did not serve within boot_timeout, {timeout:g} s. It is here:\n"
+            + stacks.describe(None)
         )
         os._exit(self._end(failure, exits.BOOT_FAILED))
 
     def _end(self, failure: BaseException, code: int) -> int:
         """Return the exit code, after a pause if siblings serve."""
-        if self._timer is not None:
-            self._timer.cancel()
+        self._over.set()
+        reason = self._reason(failure).partition("\n")[0]
+        self._report(f"cannot start: {reason}")  # before the state says that it failed
         self._slot.fail(time.monotonic())
         me = next(w for w in self._board.workers() if w.id == self._slot.id)
         pause = pause_after_failed_boot(me, self._board.siblings(self._slot))
         if pause is None:
             return self._halt(failure, code)
         self._explain(failure)
-        self._log.error("Siblings serve on; the next attempt is in %d s.", pause)
+        self._log.error("Other workers serve on; the next attempt is in %d s.", pause)
         self._wait(pause)
         return exits.ABORTED
 
     def _halt(self, failure: BaseException, code: int) -> int:
-        """Return the code that halts to one worker only, which also says why."""
+        """Return *code* in one worker only, which also logs the failure."""
         if self._token.take():
             self._explain(failure)
             return code
-        self._wait(HALT_WAIT)  # until TERM, unless the other came to grief
+        self._wait(HALT_WAIT)  # until TERM, unless the sibling was killed
         self._token.give_back()
         return exits.CLEAN
 
     def _explain(self, failure: BaseException) -> None:
         cause = failure.__cause__ if isinstance(failure, self._plain) else failure
-        text = str(failure) if isinstance(failure, self._plain) else repr(failure)
+        reason = self._reason(failure)
         self._log.error(
-            "Worker %d cannot start: %s", self._slot.id, text, exc_info=cause
+            "Worker %d cannot start: %s", self._slot.id, reason, exc_info=cause
         )
+
+    def _reason(self, failure: BaseException) -> str:
+        return str(failure) if isinstance(failure, self._plain) else repr(failure)

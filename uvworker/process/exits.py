@@ -1,7 +1,7 @@
 """Exit codes, and what the arbiter does on each.
 
-An exit code is all that a dead worker can tell the arbiter (``reap_workers``), so
-every way out of a worker ends in exactly one of these.
+The arbiter learns nothing else about a worker that has ended (``reap_workers``), so
+every way out of a worker ends in exactly one of these codes.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ import select
 import signal
 from typing import NoReturn
 
-CLEAN = 0  # drained, recycled or told to stop: the arbiter keeps the number of workers
+CLEAN = 0  # drained, recycled or stopped: the arbiter keeps the number of workers
 ABORTED = 1  # timed out, or held past its deadline: logged, and replaced at once
 BOOT_FAILED = 3  # Arbiter.WORKER_BOOT_ERROR: the arbiter halts the whole service
 APP_NOT_LOADED = 4  # Arbiter.APP_LOAD_ERROR: the same, with another reason
 
-INSIST = 2.0  # seconds for hooks, `atexit` and threads, once a worker ends by itself
+INSIST = 2.0  # seconds for hooks, `atexit` and threads, once a worker exits
 
-# Registered first and so run last: from here on the interpreter only frees memory. On
-# a busy machine that takes longer than `INSIST`, and as it has restored the default
-# handlers, the alarm would kill the process and the exit code be lost.
+# Registered first and so run last: after it the interpreter only frees memory. On a
+# busy machine that can take longer than `INSIST`, and the default handlers are back by
+# then: the alarm would kill the process, and the exit code would be lost.
 atexit.register(signal.setitimer, signal.ITIMER_REAL, 0)
 
 
@@ -49,9 +49,9 @@ class HaltToken:
             return False
 
     def give_back(self) -> None:
-        """Let another take it: who had it did not bring the service to a halt.
+        """Return the token: the worker that took it did not halt the service.
 
-        All that waited for the halt find that out together; one token is enough.
+        All workers that waited for the halt call this; only one byte is written.
         """
         there, _, _ = select.select([self._read], [], [], 0)
         if not there:
@@ -61,9 +61,25 @@ class HaltToken:
 class Leaving(SystemExit):
     """The worker's own decision to end, with one of the codes above.
 
-    A class of its own, because an app that calls ``sys.exit()`` while it is imported
-    or started has failed to boot, whatever code it chose.
+    A class of its own, because an app that calls ``sys.exit()`` at its import or its
+    startup has failed to boot, whatever the code.
     """
+
+
+def code_of(failure: BaseException) -> int:
+    """Return the exit code of a process that *failure* ends, as Python chooses it."""
+    code = failure.code if isinstance(failure, SystemExit) else ABORTED
+    if code is None:
+        return CLEAN
+    return code & 0xFF if isinstance(code, int) else ABORTED
+
+
+def harmless(code: int) -> int:
+    """Return *code*, or `ABORTED` for one by which the arbiter halts the service.
+
+    Those codes mean a failed boot. An app may exit a serving worker with the same.
+    """
+    return ABORTED if code in (BOOT_FAILED, APP_NOT_LOADED) else code
 
 
 def leave(code: int) -> NoReturn:

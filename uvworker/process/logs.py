@@ -1,27 +1,35 @@
-"""Lending gunicorn's logger to uvicorn's loggers, and taking it back.
+"""Records of ``uvicorn.error`` go to gunicorn's error log.
 
-uvicorn speaks through ``logging.getLogger("uvicorn.error")``. Its records are handed
-to the methods of gunicorn's logger object rather than to its handlers, so that a
-``logger_class`` of the user's own and statsd's counters see them, and so that
-handlers which gunicorn replaces or reopens are never held here.
+uvicorn, and apps written for it, log to ``logging.getLogger("uvicorn.error")``. The
+rule: each record goes to the first of these that exists, and only there: handlers of
+the logger itself, handlers of ``uvicorn``, the methods of gunicorn's logger object.
+Methods rather than handlers, so that a ``logger_class`` of the user and statsd's
+counters see the records, and no handler is kept here that gunicorn has replaced.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
 from typing import Any
 
-UVICORN_ERROR = "uvicorn.error"
-GUNICORNS = ("gunicorn.error", "gunicorn.access")
+UVICORN, UVICORN_ERROR = "uvicorn", "uvicorn.error"
+GUNICORN_ERROR = "gunicorn.error"
+ALL = (GUNICORN_ERROR, "gunicorn.access", UVICORN_ERROR, "uvicorn.access")
 
 
 class _Lent(logging.Handler):
-    """Hands each record to the gunicorn logger method of its level."""
+    """The handler on ``uvicorn.error`` that applies the rule of this room.
 
-    def __init__(self, log: Any) -> None:
+    *given*: the level that the logger got here, where the user had set none.
+    """
+
+    def __init__(self) -> None:
         super().__init__()
+        self.given = logging.NOTSET
+        self._methods: tuple[tuple[int, Any], ...] = ()
+
+    def aim(self, log: Any) -> None:
         # Highest first. gunicorn has no method for TRACE and other in-between levels.
         self._methods = (
             (logging.CRITICAL, log.critical),
@@ -32,59 +40,71 @@ class _Lent(logging.Handler):
         )
 
     def emit(self, record: logging.LogRecord) -> None:
+        # Looked up each time: an app may configure logging at any time.
+        if len(logging.getLogger(UVICORN_ERROR).handlers) > 1:
+            return
+        if family := logging.getLogger(UVICORN).handlers:
+            for handler in family:
+                if record.levelno >= handler.level:
+                    handler.handle(record)
+            return
         speak = next(
             method for level, method in self._methods if record.levelno >= level
         )
         speak("%s", record.getMessage(), exc_info=record.exc_info)
 
 
-def enable() -> None:
-    """Let gunicorn's loggers speak again after a logconfig that does not name them.
+_lent = _Lent()
 
-    One that was written for uvicorn's loggers, with ``disable_existing_loggers``, would
-    hide a boot that fails and the traceback of every request. Runs in the worker, after
-    the fork.
+
+def lend(log: Any) -> None:
+    """Send records of ``uvicorn.error`` to *log*, gunicorn's logger object.
+
+    Runs in the arbiter, before each fork, because hooks and a preloaded app log before
+    a worker does. Handlers and a level that the logger has already were configured by
+    the user (``logconfig``, ``logconfig_dict``, ``logconfig_json``), and stay.
     """
-    for name in GUNICORNS:
-        logging.getLogger(name).disabled = False
-
-
-@contextlib.contextmanager
-def lent(log: Any) -> Iterator[None]:
-    """Let uvicorn's error logger speak through *log*, gunicorn's logger object.
-
-    Runs in the worker, after the fork. A ``uvicorn`` or ``uvicorn.error`` logger with
-    handlers of its own was configured by the user (``logconfig``, ``logconfig_dict``,
-    ``logconfig_json``) and is left as it is; so is a level.
-    """
-    logger, family = logging.getLogger(UVICORN_ERROR), logging.getLogger("uvicorn")
-    if logger.handlers or family.handlers:
-        yield
-        return
-    before = logger.level, logger.propagate, logger.disabled
-    handler = _Lent(log)
-    logger.addHandler(handler)
-    if not (logger.level or family.level):
-        logger.setLevel(getattr(log, "loglevel", logging.INFO))
-    # Not disabled: a logconfig that disables existing loggers meant others.
+    logger, family = logging.getLogger(UVICORN_ERROR), logging.getLogger(UVICORN)
+    _lent.aim(log)
+    if not set(logger.handlers) - {_lent}:
+        logger.addHandler(_lent)
+        if logger.level in (logging.NOTSET, _lent.given) and not family.level:
+            # *log* may be gunicorn's object or a logger of `logging`.
+            level = getattr(log, "loglevel", getattr(log, "level", logging.INFO))
+            _lent.given = level
+            logger.setLevel(level)
+    # A logconfig that disables existing loggers does not mean this one.
     logger.propagate, logger.disabled = False, False
-    try:
-        yield
-    finally:
-        logger.removeHandler(handler)
-        logger.setLevel(before[0])
-        _, logger.propagate, logger.disabled = before
+
+
+def settle(log: Any) -> None:
+    """Repair the loggers that an app's ``dictConfig()`` changed without naming them.
+
+    Runs in the worker, after each step that may have configured logging. By default
+    such a call disables all existing loggers, and one that names ``uvicorn`` resets
+    those below it, which then propagate to ``uvicorn`` and to root. A failed boot would
+    log nothing, or every line would appear twice. If the app clears ``uvicorn.error``
+    so that root's handlers get its records, nothing is changed.
+    """
+    if logging.getLogger(GUNICORN_ERROR).disabled:
+        for name in ALL:
+            logging.getLogger(name).disabled = False
+    logger = logging.getLogger(UVICORN_ERROR)
+    by_itself = logger.handlers or logging.getLogger(UVICORN).handlers
+    if by_itself or not logger.hasHandlers():
+        lend(log)
 
 
 def error_descriptor(log: Any) -> int:
     """Return the file descriptor of *log*'s error log, or that of stderr.
 
-    For what writes without the interpreter (``faulthandler``): a syslog or a socket
-    has a handler but no file, and then stderr is the nearest.
+    For ``faulthandler``, which writes without the interpreter. Handlers of syslog or of
+    a socket have no descriptor to write to, so stderr is used.
     """
     logger = getattr(log, "error_log", logging.getLogger("gunicorn.error"))
     for handler in logger.handlers:
         if isinstance(handler, logging.StreamHandler):
-            with contextlib.suppress(OSError, ValueError):
+            # With `delay`, or if the file cannot be opened, there is no stream.
+            with contextlib.suppress(OSError, ValueError, AttributeError):
                 return int(handler.stream.fileno())
     return 2

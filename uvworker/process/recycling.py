@@ -1,8 +1,8 @@
-"""When a worker has done enough, and its place goes to a fresh one.
+"""The limits after which a worker is replaced by a new one.
 
 Three limits: gunicorn's ``max_requests``, and this package's ``max_rss`` and
-``max_lifetime``. Here stands whether one is reached; whose turn it then is, the
-siblings decide (`handover.may_recycle`), and recycling itself is a drain.
+``max_lifetime``. This room says whether one is reached; `handover.may_recycle` decides
+whose turn it is, and recycling itself is a drain.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# A worker waits for its turn until a limit is exceeded this many times: one that leaks
-# fast must not take the machine down out of politeness.
+# A worker waits for its turn until it exceeds a limit this many times: one that leaks
+# fast must not take the machine down while it waits.
 HARD = 2
 
 STATM = Path("/proc/self/statm")
@@ -25,19 +25,20 @@ MEGABYTE = 1024 * 1024
 
 
 class NoMemoryFigure(Exception):  # noqa: N818  reads better where it is raised
-    """The resident memory of this process cannot be known on this system."""
+    """The resident memory of this process cannot be read on this system."""
 
 
 @dataclass(frozen=True, slots=True)
 class Reason:
     """Why a worker is to be recycled, with the figures, for the log."""
 
+    limit: str  # its name
     text: str
-    hard: bool  # it cannot wait for its turn
+    hard: bool  # the worker does not wait for its turn
 
 
 class Recycling:
-    """One worker's limits and its count of requests; made in it, after the fork.
+    """One worker's limits and its count of requests; made in the worker.
 
     *max_requests*: requests and WebSockets; 0 for no limit.
     *max_rss*: bytes; *max_lifetime*: seconds; None for no limit.
@@ -97,14 +98,16 @@ class Recycling:
         """Return the first limit that is reached; reads the memory if it must."""
         if self._max_requests and self.requests >= self._max_requests:
             text = f"{self.requests} requests, max_requests {self._max_requests}"
-            return Reason(text, self.requests >= self._max_requests * HARD)
+            return Reason(
+                "max_requests", text, self.requests >= self._max_requests * HARD
+            )
         age = time.monotonic() - self._born
         if self._max_lifetime is not None and age >= self._max_lifetime:
             text = f"{age:.0f} s old, max_lifetime {self._max_lifetime:.0f} s"
-            return Reason(text, age >= self._max_lifetime * HARD)
+            return Reason("max_lifetime", text, age >= self._max_lifetime * HARD)
         if self._max_rss is not None and (rss := resident_memory()) >= self._max_rss:
             text = f"{_megabytes(rss)} resident, max_rss {_megabytes(self._max_rss)}"
-            return Reason(text, rss >= self._max_rss * HARD)
+            return Reason("max_rss", text, rss >= self._max_rss * HARD)
         return None
 
 

@@ -1,7 +1,7 @@
 """The scoreboard: shared memory in which the workers of one arbiter see one another.
 
 One anonymous ``mmap``, made in the arbiter before the first fork and inherited by
-every worker: a table of 128-byte slots, one per worker. A slot's index is the worker's
+every worker: a table of 256-byte slots, one per worker. A slot's index is the worker's
 id, the smallest that no living worker has. SIGHUP keeps the board, because the arbiter
 lives on; SIGUSR2's new arbiter makes its own, because ``exec`` ends the mapping.
 
@@ -11,38 +11,37 @@ killed in mid-write could leave locked. What that takes:
 
 Words. Every field is one aligned 8-byte word, stored and loaded by ``memoryview`` with
 one machine instruction on 64-bit CPython: a reader sees the old value or the new one.
-A row is several words, and may be read while it changes hands; a reader therefore
-reads it again when the age, which no two workers share, changed meanwhile. Rules on
-rows must bear that the words of one living worker are microseconds apart.
+A row is several words, and may pass to another worker while it is read; a reader
+therefore reads it again if the age, which no two workers share, has changed meanwhile.
+The words of one living worker may be microseconds apart.
 
-The dead. A worker cannot be trusted to free its slot (SIGKILL), so none does. The
-arbiter frees the slots of the dead when it hands out the next; until then a dead
-worker's row stays, with ``alive`` False, and tells siblings how it ended. A pid is
-alive if it answers ``kill(pid, 0)`` and, where ``/proc`` exists, is a child of this
-arbiter and no zombie: so a recycled pid is not mistaken for a worker. (Should the pid
-of a dead worker go to a younger one, the younger slot is the pid's owner.) Without
-``/proc``, a zombie or a recycled pid costs a skipped id, never a shared one.
+Dead workers. A worker that is killed cannot free its slot, so no worker does. The
+arbiter frees the slots of dead workers when it hands out the next one. Until then the
+row stays, with ``alive`` False, and shows siblings how the worker ended. `pids` says
+which pids are alive. (If the pid of a dead worker goes to a younger one, the pid
+belongs to the younger slot.)
 
-The unborn. The slot is claimed before the fork, without a pid. ``Slot.occupy`` must
-run on both sides of the fork, before the arbiter claims again: a slot that has no pid
-by then belongs to a fork that failed, and is free.
+Workers not yet forked. The slot is claimed before the fork, without a pid.
+``Slot.occupy`` must run on both sides of the fork, before the arbiter claims again: a
+slot without a pid then belongs to a fork that failed, and is free.
 """
 
 from __future__ import annotations
 
 import mmap
-import os
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from operator import itemgetter
-from pathlib import Path
 from typing import Generic, TypeVar
 
+from .history import WORDS as HISTORY_WORDS
+from .history import Exit, History, Total, Totals
+from .pids import Children
+
 SLOTS = 4096  # workers; a reload needs twice their number. Untouched slots cost nothing
-WORDS = 16  # words of a slot: 128 bytes, two cache lines, so that writers never share
+WORDS = 32  # words of a slot: 256 bytes, four cache lines, so that writers never share
 MICROSECONDS = 1_000_000  # to the second: times are stored as whole microseconds
 FORGIVEN = 60.0  # seconds: twice the longest pause after a failed boot
 
@@ -75,13 +74,13 @@ class _Field(Generic[T]):
         slot.words[self.index] = value
 
 
-class Word(IntEnum):
+class Column(IntEnum):
     """Which word of a row holds what."""
 
     STATE = 0
     AGE = 1
     PID = 2
-    TOLD = 3
+    TERMINATING = 3
     DUE = 4
     CONNECTIONS = 5
     REQUESTS_IN_FLIGHT = 6
@@ -90,60 +89,102 @@ class Word(IntEnum):
     FAILURES = 9
     FAILED_AT = 10
     LOOKS = 11  # at the backlog: a sign of life with every connection that comes
+    RETIRING = 12
+    BORN = 13
+    SERVED_AT = 14
+    EXIT = 15
+    LAG = 16
+    SIGNAL = 17
+    STAYED = 18
+    WORST_LAG = 19
+    WEBSOCKETS = 20
+    DESCRIPTORS = 21
+    MOST_DESCRIPTORS = 22
+    CERTIFICATE = 23
+    UNHEALTHY = 24
+    WRITES_STACKS = 25
 
 
 class Slot:
     """The writing end of one worker's row; lives in the arbiter, then in the worker."""
 
-    state = _Field(Word.STATE, State)
-    age = _Field(Word.AGE, int)  # gunicorn's ``worker.age``: grows with every fork
-    pid = _Field(Word.PID, int)  # 0 until the fork
-    told = _Field(Word.TOLD, bool)  # got SIGTERM and has not taken it back
-    due = _Field(Word.DUE, bool)  # wants to be recycled, and waits for its turn
-    connections = _Field(Word.CONNECTIONS, int)  # open now
-    requests_in_flight = _Field(Word.REQUESTS_IN_FLIGHT, int)
-    requests_done = _Field(Word.REQUESTS_DONE, int)
-    failures = _Field(Word.FAILURES, int)  # failed boots in a row; outlives the worker
+    state = _Field(Column.STATE, State)
+    age = _Field(Column.AGE, int)  # gunicorn's ``worker.age``: grows with every fork
+    pid = _Field(Column.PID, int)  # 0 until the fork
+    terminating = _Field(Column.TERMINATING, bool)  # got SIGTERM, and not revoked
+    due = _Field(Column.DUE, bool)  # wants to be recycled, and waits for its turn
+    connections = _Field(Column.CONNECTIONS, int)  # open now
+    requests_in_flight = _Field(Column.REQUESTS_IN_FLIGHT, int)
+    requests_done = _Field(Column.REQUESTS_DONE, int)
+    retiring = _Field(Column.RETIRING, bool)  # is about to drain, for good
+    unhealthy = _Field(Column.UNHEALTHY, bool)  # a check of the app fails
+    exit = _Field(Column.EXIT, Exit)  # why it ends
+    signal = _Field(Column.SIGNAL, int)  # by which it was killed; 0 if unknown
+    stayed = _Field(Column.STAYED, int)  # age of the youngest that did not replace it
+    websockets = _Field(Column.WEBSOCKETS, int)  # open now
+    descriptors = _Field(Column.DESCRIPTORS, int)  # open now; 0 if unknown
+    most_descriptors = _Field(Column.MOST_DESCRIPTORS, int)
+    certificate = _Field(Column.CERTIFICATE, int)  # when it expires, since the epoch
+    writes_stacks = _Field(Column.WRITES_STACKS, bool)  # on the signal of `c_stacks`
+    failures = _Field(Column.FAILURES, int)  # failed boots in a row of this slot
 
     def __init__(self, worker_id: int, words: memoryview) -> None:
         self.id = worker_id
         self.words = words
 
     def occupy(self, pid: int) -> None:
-        """Say who was forked: right after the fork, in the arbiter and in the worker.
+        """Record the pid, right after the fork, in the arbiter and in the worker.
 
         Both write the same value; gunicorn assigns ``worker.pid`` at just these places.
         """
         self.pid = pid
 
-    def beat(self, now: float) -> None:
-        """Give a life sign. *now*: ``time.monotonic()``, one clock for all workers."""
-        self.words[Word.HEARTBEAT] = int(now * MICROSECONDS)
+    def detach(self) -> None:
+        """Write to private memory from now on; in a process that the app forks."""
+        self.words = memoryview(bytearray(self.words.tobytes())).cast("q")
+
+    def beat(self, now: float, lag: float = 0.0, worst: float = 0.0) -> None:
+        """Send a heartbeat, *lag* seconds late, and *worst* seconds of late.
+
+        *now*: ``time.monotonic()``, one clock for all workers.
+        """
+        self.words[Column.LAG] = int(lag * MICROSECONDS)
+        self.words[Column.WORST_LAG] = int(worst * MICROSECONDS)
+        self.words[Column.HEARTBEAT] = int(now * MICROSECONDS)
 
     def serve(self) -> None:
-        """Start to accept connections; failed boots before this one are forgotten."""
+        """Record that this worker serves; reset the count of failed boots."""
         self.failures = 0
+        self.words[Column.SERVED_AT] = int(time.monotonic() * MICROSECONDS)
         self.state = State.SERVING
+
+    @property
+    def boot_seconds(self) -> float:
+        """Seconds from the fork until it served."""
+        words = self.words
+        return (words[Column.SERVED_AT] - words[Column.BORN]) / MICROSECONDS
 
     def fail(self, now: float) -> None:
         """Record that this worker cannot boot, at ``now`` (``time.monotonic()``)."""
-        self.words[Word.FAILED_AT] = int(now * MICROSECONDS)
+        self.words[Column.FAILED_AT] = int(now * MICROSECONDS)
         self.failures += 1
+        self.exit = Exit.BOOT_FAILED
         self.state = State.FAILED
 
     def reset(self, age: int, now: float) -> None:
         """Hand the slot to a new worker, in the arbiter; the state is written last.
 
         The count of failed boots stays, for the successor of a worker that could not
-        boot, unless the last failure is too long ago to be its predecessor's.
+        boot, unless the last failure is older than `FORGIVEN`.
         """
         self.state = State.FREE
-        failures, failed_at = self.failures, self.words[Word.FAILED_AT]
+        failures, failed_at = self.failures, self.words[Column.FAILED_AT]
         if now - failed_at / MICROSECONDS > FORGIVEN:
             failures = 0
         for index in range(1, WORDS):
             self.words[index] = 0
-        self.failures, self.words[Word.FAILED_AT] = failures, failed_at
+        self.failures, self.words[Column.FAILED_AT] = failures, failed_at
+        self.words[Column.BORN] = int(now * MICROSECONDS)
         self.beat(now)
         self.age = age
         self.state = State.BOOTING
@@ -154,18 +195,32 @@ class WorkerView:
     """One worker's row as it was when it was read."""
 
     id: int
-    alive: bool  # False: dead, and its slot is not handed out again yet
+    alive: bool  # False: dead, and its slot is not reused yet
     state: State
     age: int
     pid: int
-    told: bool
+    terminating: bool
     due: bool
     connections: int
     requests_in_flight: int
     requests_done: int
-    silence: float  # seconds since the last life sign
+    silence: float  # seconds since the last heartbeat
     failures: int
     failed_at: float  # time.monotonic() of the last failed boot in this slot
+    retiring: bool = False
+    uptime: float = 0.0  # seconds since the slot was handed out
+    boot_seconds: float | None = None  # until it served; None before
+    lag: float = 0.0  # seconds by which the last heartbeat was late
+    worst_lag: float = 0.0  # in the last minute
+    unhealthy: bool = False
+    exit: Exit = Exit.KILLED
+    signal: int = 0
+    stayed: int = 0
+    websockets: int = 0
+    descriptors: int = 0
+    most_descriptors: int = 0
+    certificate: int = 0
+    writes_stacks: bool = False
 
 
 class Scoreboard:
@@ -175,11 +230,12 @@ class Scoreboard:
     """
 
     def __init__(self, slots: int = SLOTS) -> None:
-        self._arbiter = os.getpid()
-        self._proc_is_ours = _proc_is_ours()
-        # The first row is the board's own: how many slots were ever in use. Written
-        # by the arbiter only, it spares readers the slots that no worker ever had.
-        self._words = memoryview(mmap.mmap(-1, (slots + 1) * WORDS * 8)).cast("q")
+        self._children = Children()
+        # In front of the slots is the arbiter's own part. How many slots were ever in
+        # use spares readers those that no worker ever had.
+        size = HISTORY_WORDS + slots * WORDS
+        self._words = memoryview(mmap.mmap(-1, size * 8)).cast("q")
+        self._history = History(self._words[:HISTORY_WORDS])
         self._slots = slots
 
     def claim(self, age: int, now: float | None = None) -> Slot:
@@ -189,84 +245,88 @@ class Scoreboard:
         *now*: ``time.monotonic()``, or None to look at the clock.
         Raises ``RuntimeError`` when every slot has a living worker.
         """
-        self._bury()
+        self._free_dead()
         for worker_id in range(self._slots):
             row = self._row(worker_id)
-            if row[Word.STATE] == State.FREE:
+            if row[Column.STATE] == State.FREE:
                 break
         else:
             raise RuntimeError(f"uvworker has room for {self._slots} workers, not more")
+        self._history.start(worker_id)
         slot = Slot(worker_id, row)
         slot.reset(age, time.monotonic() if now is None else now)
-        self._words[0] = max(self._words[0], worker_id + 1)
         return slot
+
+    @property
+    def slots_used(self) -> int:
+        """How many slots were ever in use; ids of workers are below it."""
+        return self._words[Total.SLOTS]
 
     def rows(self) -> list[memoryview]:
         """Return the live rows of all slots that were ever in use, by worker id."""
-        return [self._row(worker_id) for worker_id in range(self._words[0])]
+        return [self._row(worker_id) for worker_id in range(self.slots_used)]
+
+    def unexplained(self) -> list[Slot]:
+        """Return the slots of workers that have not written why they end."""
+        slots = [Slot(worker_id, row) for worker_id, row in enumerate(self.rows())]
+        return [s for s in slots if s.state and s.pid and s.exit is Exit.KILLED]
 
     def workers(self, now: float | None = None) -> list[WorkerView]:
-        """Every worker, the dead too whose slots are not handed out again yet.
+        """Return every worker, dead ones included until their slots are reused.
 
         Asks the kernel about every pid, some 15 µs each: for decisions and metrics, not
         for every connection. *now*: ``time.monotonic()``.
         """
         now = time.monotonic() if now is None else now
         rows = [_read(row) for row in self.rows()]
-        by_age = sorted(rows, key=itemgetter(Word.AGE))
-        owners = {row[Word.PID]: row[Word.AGE] for row in by_age}
+        by_age = sorted(rows, key=itemgetter(Column.AGE))
+        owners = {row[Column.PID]: row[Column.AGE] for row in by_age}
         return [
             _view(worker_id, row, now, alive=self._is_alive(row, owners))
             for worker_id, row in enumerate(rows)
-            if row[Word.STATE]
+            if row[Column.STATE]
         ]
 
     def siblings(self, slot: Slot, now: float | None = None) -> list[WorkerView]:
-        """Every worker but this one; see `workers`."""
+        """Return every worker but this one; see `workers`."""
         return [view for view in self.workers(now) if view.id != slot.id]
 
-    def _bury(self) -> None:
-        """Free the slots of the dead and of those that were never forked."""
+    def totals(self) -> Totals:
+        """Return the counts over all workers since the start, dead ones included."""
+        return self._history.read(self.workers())
+
+    @property
+    def stayed(self) -> int:
+        """The largest `Slot.stayed` of the workers that are gone."""
+        return self._words[Total.STAYED]
+
+    def _free_dead(self) -> None:
+        """Free the slots of dead workers and of forks that failed."""
         for view in self.workers():
             if not (view.alive and view.pid):
                 slot = Slot(view.id, self._row(view.id))
-                if view.pid and view.state is State.BOOTING and not view.told:
-                    slot.fail(time.monotonic())  # it could not say so itself
+                if view.pid and view.state is State.BOOTING and not view.terminating:
+                    slot.fail(time.monotonic())  # it was killed before it could
+                if view.pid:
+                    self._history.bury(view)
                 slot.state = State.FREE
 
     def _row(self, worker_id: int) -> memoryview:
-        start = (worker_id + 1) * WORDS
+        start = HISTORY_WORDS + worker_id * WORDS
         return self._words[start : start + WORDS]
 
     def _is_alive(self, row: list[int], owners: dict[int, int]) -> bool:
-        pid = row[Word.PID]
+        pid = row[Column.PID]
         if pid == 0:
             return True  # about to be forked
-        return owners[pid] == row[Word.AGE] and self._is_worker(pid)
-
-    def _is_worker(self, pid: int) -> bool:
-        try:
-            os.kill(pid, 0)
-        except ProcessLookupError:
-            return False
-        except PermissionError:
-            pass  # a sibling that has not dropped its privileges yet, or a stranger
-        if not self._proc_is_ours:
-            return True
-        try:
-            stat = Path(f"/proc/{pid}/stat").read_bytes()
-        except OSError:
-            return True  # hidden, or no file descriptor left: the kernel's answer holds
-        # After the name, which may hold anything: the state, then the parent's pid.
-        state, parent = stat.rpartition(b")")[2].split(maxsplit=2)[:2]
-        return int(parent) == self._arbiter and state not in b"ZX"
+        return owners[pid] == row[Column.AGE] and pid in self._children
 
 
 def _read(row: memoryview) -> list[int]:
     """Copy a row whose words are all of one worker."""
     while True:
         words: list[int] = row.tolist()
-        if words[Word.AGE] == row[Word.AGE]:
+        if words[Column.AGE] == row[Column.AGE]:
             return words
 
 
@@ -274,22 +334,31 @@ def _view(worker_id: int, row: list[int], now: float, *, alive: bool) -> WorkerV
     return WorkerView(
         id=worker_id,
         alive=alive,
-        state=State(row[Word.STATE]),
-        age=row[Word.AGE],
-        pid=row[Word.PID],
-        told=bool(row[Word.TOLD]),
-        due=bool(row[Word.DUE]),
-        connections=row[Word.CONNECTIONS],
-        requests_in_flight=row[Word.REQUESTS_IN_FLIGHT],
-        requests_done=row[Word.REQUESTS_DONE],
-        silence=now - row[Word.HEARTBEAT] / MICROSECONDS,
-        failures=row[Word.FAILURES],
-        failed_at=row[Word.FAILED_AT] / MICROSECONDS,
+        state=State(row[Column.STATE]),
+        age=row[Column.AGE],
+        pid=row[Column.PID],
+        terminating=bool(row[Column.TERMINATING]),
+        due=bool(row[Column.DUE]),
+        connections=row[Column.CONNECTIONS],
+        requests_in_flight=row[Column.REQUESTS_IN_FLIGHT],
+        requests_done=row[Column.REQUESTS_DONE],
+        silence=now - row[Column.HEARTBEAT] / MICROSECONDS,
+        failures=row[Column.FAILURES],
+        failed_at=row[Column.FAILED_AT] / MICROSECONDS,
+        retiring=bool(row[Column.RETIRING]),
+        uptime=now - row[Column.BORN] / MICROSECONDS,
+        boot_seconds=(row[Column.SERVED_AT] - row[Column.BORN]) / MICROSECONDS
+        if row[Column.SERVED_AT]
+        else None,
+        lag=row[Column.LAG] / MICROSECONDS,
+        worst_lag=row[Column.WORST_LAG] / MICROSECONDS,
+        unhealthy=bool(row[Column.UNHEALTHY]),
+        exit=Exit(row[Column.EXIT]),
+        signal=row[Column.SIGNAL],
+        stayed=row[Column.STAYED],
+        websockets=row[Column.WEBSOCKETS],
+        descriptors=row[Column.DESCRIPTORS],
+        most_descriptors=row[Column.MOST_DESCRIPTORS],
+        certificate=row[Column.CERTIFICATE],
+        writes_stacks=bool(row[Column.WRITES_STACKS]),
     )
-
-
-def _proc_is_ours() -> bool:
-    """Whether ``/proc`` counts pids as this process does, not as another namespace."""
-    with suppress(OSError):
-        return Path("/proc/self").readlink() == Path(str(os.getpid()))
-    return False

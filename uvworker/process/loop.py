@@ -1,0 +1,78 @@
+"""The worker's own tasks on the event loop, which it shares with the app.
+
+The rule: nothing that an app does to the loop cancels or blocks them. Apps cancel and
+await `asyncio.all_tasks()`, stop the loop in a signal handler, and raise ``SystemExit``
+in a callback, which asyncio raises out of ``run_forever()``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
+    """Start *work* on the running loop as a task that `asyncio.all_tasks` leaves out.
+
+    Apps cancel what they find there, or await it in their shutdown, which would never
+    end. `asyncio._unregister_task` is documented under "Extending asyncio". The caller
+    keeps a reference: the loop has only a weak one.
+    """
+    return _unlisted(work, asyncio.get_running_loop())
+
+
+def turn(
+    loop: asyncio.AbstractEventLoop,
+    work: Coroutine[Any, Any, T],
+    interrupted: Callable[[BaseException | None], object],
+) -> T:
+    """Run *loop* until *work* is done, and return its result or raise its exception.
+
+    *interrupted*: called when the loop has ended before, with the ``SystemExit`` or
+    ``KeyboardInterrupt`` that it raised, or None if it was stopped. If *interrupted*
+    returns, the loop runs again.
+    """
+    task = _unlisted(work, loop)
+    task.add_done_callback(lambda _: loop.stop())
+    while not task.done():
+        failure: BaseException | None = None
+        try:
+            loop.run_forever()
+        except (SystemExit, KeyboardInterrupt) as raised:
+            failure = raised
+        if not task.done():
+            interrupted(failure)
+    return task.result()
+
+
+def _unlisted(
+    work: Coroutine[Any, Any, T], loop: asyncio.AbstractEventLoop
+) -> asyncio.Task[T]:
+    task = asyncio.Task(work, loop=loop)
+    asyncio._unregister_task(task)  # noqa: SLF001
+    return task
+
+
+@contextlib.contextmanager
+def unlisted(tasks: Collection[asyncio.Task[Any]]) -> Iterator[None]:
+    """Let `asyncio.all_tasks` leave *tasks* out meanwhile, which somebody else made."""
+    for task in tasks:
+        asyncio._unregister_task(task)  # noqa: SLF001
+    try:
+        yield
+    finally:
+        for task in tasks:
+            asyncio._register_task(task)  # noqa: SLF001
+
+
+async def cancel(tasks: Iterable[asyncio.Task[Any]], window: float) -> None:
+    """Cancel *tasks*, and wait for their end for *window* seconds."""
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    if tasks:
+        await asyncio.wait(tasks, timeout=window)
