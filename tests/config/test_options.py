@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from uvworker.config.arguments import Arguments
-from uvworker.config.kinds import BYTES, HEADERS, SECONDS
 from uvworker.config.options import Options, table
+from uvworker.config.service_links import is_service_link
 from uvworker.config.settings import Settings
 from uvworker.config.sources import (
     ELSEWHERE,
@@ -24,6 +24,7 @@ from uvworker.config.sources import (
     unapplied,
     variable_of,
 )
+from uvworker.config.value_types import BYTES, HEADERS, SECONDS
 
 PARAMETERS = inspect.signature(uvicorn.Config).parameters
 
@@ -54,7 +55,7 @@ def test_defaults_are_uvicorns_own():
 def test_every_default_is_allowed():
     for field in fields(Options):
         if field.name in table():
-            assert table()[field.name].kind.check(field.default) == field.default
+            assert table()[field.name].type.check(field.default) == field.default
 
 
 def test_an_option_overrides_a_setting_that_exists():
@@ -202,6 +203,54 @@ def test_variables_that_cannot_apply_are_reported_not_refused():
     port, slip = unapplied(environ)
     assert "bind" in port
     assert "UVICORN_WS?" in slip
+
+
+# Kubernetes
+
+
+def service_links(name: str, address: str = "10.43.0.9") -> dict[str, str]:
+    """Return what Kubernetes sets for a Service *name* with a port named "http"."""
+    url = f"tcp://{f'[{address}]' if ':' in address else address}:8000"
+    ends = {
+        "SERVICE_HOST": address,
+        "SERVICE_PORT": "8000",
+        "SERVICE_PORT_HTTP": "8000",
+        "SERVICE_PORT_WEB_UI": "8001",
+        "PORT": url,
+        "PORT_8000_TCP": url,
+        "PORT_8000_TCP_PROTO": "tcp",
+        "PORT_8000_TCP_PORT": "8000",
+        "PORT_8000_TCP_ADDR": address,
+        "PORT_53_UDP": url.replace("tcp", "udp"),
+        "PORT_53_UDP_PROTO": "udp",
+    }
+    return {f"{name}_{end}": value for end, value in ends.items()}
+
+
+@pytest.mark.parametrize("address", ["10.43.0.9", "fd00:10:96::9"])
+@pytest.mark.parametrize(
+    "name",
+    ["", "_DEMO", "_MAX_RSS", "_MAXRSS", "_2", "_SERVICE_PORT", "_PORT", "_ID"],
+)
+def test_the_variables_of_a_service_with_our_name_set_nothing(name, address):
+    environ = service_links(f"UVWORKER{name}", address)
+    environ |= service_links(f"UVICORN{name}", address)
+    assert resolve(PARAMETERS, environ=environ) == Options()
+    assert unapplied(environ) == []
+
+
+@pytest.mark.parametrize(
+    "variable",
+    ["UVWORKER_PORT", "UVWORKER_HEALTH_PORT", "UVWORKER_DEMO_PORT_8000_TCP_PORTS"],
+)
+def test_a_variable_that_only_ends_as_a_services_is_no_option(variable):
+    assert f"{variable} is not an option" in refused(environ={variable: "8000"})
+
+
+def test_no_option_is_taken_for_a_services_variable():
+    for name, row in table().items():
+        for value in "1", "10.0.0.1", "tcp://10.0.0.1:80", "tcp":
+            assert not is_service_link(variable_of(name, row), value)
 
 
 # Kinds

@@ -10,7 +10,7 @@ from gunicorn.config import KNOWN_SETTINGS
 from uvworker.config.options import Options
 from uvworker.config.settings import UNLIMITED_MESSAGE, Settings, translate
 
-from .test_contract import Config, configured, skip_unless_known
+from .test_support_table import Config, configured, skip_unless_known
 
 
 def test_defaults_are_those_of_gunicorn():

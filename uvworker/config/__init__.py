@@ -1,1 +1,1 @@
-"""What a setting flows through: from gunicorn's ``cfg`` to frozen values."""
+"""Settings and options: read from gunicorn and the environment, checked and frozen."""

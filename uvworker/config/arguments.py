@@ -1,7 +1,7 @@
 """The types of the arguments of ``Worker.configured()``, for type checkers.
 
-What may be given, where `options.Options` is what results: sizes as strings, headers as
-any sequence. A test holds the names of the two together.
+These are the types of what may be passed: a size may be a string, headers any sequence.
+`options.Options` has the types that result. A test compares the names of the two.
 """
 
 from __future__ import annotations
@@ -54,3 +54,10 @@ class Arguments(TypedDict, total=False):
     access_log_json: bool
     forwarded_header: Literal["x-forwarded", "rfc7239"]
     gc_freeze: bool
+    stall_warning: float | None
+    slow_request: float | None
+    ops_bind: str | None
+    ops_public: bool
+    ops_requests: bool
+    ready_path: str | None
+    live_path: str | None

@@ -1,13 +1,12 @@
-"""What gunicorn has no setting for: uvicorn's own options, and this package's.
+"""The options: uvicorn's and this package's, for which gunicorn has no setting.
 
-One table, the fields of `Options`, says everything there is to know of an option: its
-name, type, default, unit and range, who has it, and which gunicorn setting it
-overrides. Reading an option, from wherever it was set, is `sources.resolve`'s.
+Rule: one table, the fields of `Options`, has everything about an option: name, type,
+default, unit, range, owner, and the gunicorn setting that it overrides.
+`sources.resolve` reads options from where they are set.
 
-An option whose default is None and which names a gunicorn setting is that setting by
-uvicorn's name: it is honoured so that subclasses with ``CONFIG_KWARGS``, containers
-with ``UVICORN_*`` and gunicorns too old to have the setting keep working, and it wins
-over the setting where both are given.
+An option that overrides a gunicorn setting is uvicorn's name for it. It is honoured so
+that subclasses with ``CONFIG_KWARGS``, containers with ``UVICORN_*`` and gunicorns too
+old to have the setting keep working. It wins if both are set.
 """
 
 from __future__ import annotations
@@ -18,14 +17,16 @@ from functools import cache
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, get_args, get_type_hints
 
-from .kinds import (
+from .value_types import (
     ADDRESSES,
     BOOLEAN,
     BYTES,
     HEADERS,
+    LISTEN_ADDRESS,
+    REQUEST_PATH,
     SECONDS,
     TEXT,
-    Kind,
+    ValueType,
     choice,
     integer,
     or_off,
@@ -47,28 +48,28 @@ INTERFACE = choice(("auto", "asgi3", "asgi2", "wsgi"))
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """What the table says of one option beside its type and default."""
+class Option:
+    """What the table has about one option, besides its Python type and default."""
 
     owner: Owner
-    kind: Kind
+    type: ValueType
     doc: str
     setting: str = ""  # the gunicorn setting that it overrides when it is not None
 
 
-def _uvicorn(kind: Kind, doc: str, setting: str = "") -> Row:
-    return Row("uvicorn", kind, doc, setting)
+def _uvicorn(value_type: ValueType, doc: str, setting: str = "") -> Option:
+    return Option("uvicorn", value_type, doc, setting)
 
 
-def _ours(kind: Kind, doc: str) -> Row:
-    return Row("uvworker", kind, doc)
+def _ours(value_type: ValueType, doc: str) -> Option:
+    return Option("uvworker", value_type, doc)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
     """Every option of one worker, checked and in its canonical form."""
 
-    # uvicorn's names for what newer gunicorns have a setting for
+    # uvicorn's names for settings of gunicorn's
     loop: Annotated[
         str | None, _uvicorn(LOOP, "The event loop of each worker.", "asgi_loop")
     ] = None
@@ -82,7 +83,7 @@ class Options:
     ] = None
     http2: Annotated[
         bool | None,
-        _uvicorn(or_unset(BOOLEAN), "Speak HTTP/2, through zttp.", "http_protocols"),
+        _uvicorn(or_unset(BOOLEAN), "Serve HTTP/2, with zttp.", "http_protocols"),
     ] = None
     lifespan: Annotated[
         str | None, _uvicorn(LIFESPAN, "The lifespan protocol.", "asgi_lifespan")
@@ -108,14 +109,14 @@ class Options:
     limit_max_requests: Annotated[
         int | None,
         _uvicorn(
-            or_unset(integer(0)), "Recycle after so many requests.", "max_requests"
+            or_unset(integer(0)), "Recycle after this many requests.", "max_requests"
         ),
     ] = None
     limit_max_requests_jitter: Annotated[
         int | None,
         _uvicorn(
             or_unset(integer(0)),
-            "Spread of the number above.",
+            "Random number, up to this, added to limit_max_requests.",
             "max_requests_jitter",
         ),
     ] = None
@@ -131,15 +132,18 @@ class Options:
         bool | None,
         _uvicorn(
             or_unset(BOOLEAN),
-            "False: no access log, whatever gunicorn's accesslog says.",
+            "False: no access log, even if gunicorn's accesslog is set.",
             "accesslog",
         ),
     ] = None
 
     # uvicorn's own
-    ws: Annotated[str | type, _uvicorn(WS, "The WebSocket protocol.")] = "auto"
+    ws: Annotated[
+        str | type,
+        _uvicorn(WS, 'The WebSocket protocol; "auto" is this package\'s own.'),
+    ] = "auto"
     ws_max_queue: Annotated[
-        int, _uvicorn(integer(1), "WebSocket messages held for the app.")
+        int, _uvicorn(integer(1), "WebSocket messages held for the app, up to 64 kB.")
     ] = 32
     ws_ping_interval: Annotated[
         float | None,
@@ -147,14 +151,16 @@ class Options:
     ] = 20.0
     ws_ping_timeout: Annotated[
         float | None,
-        _uvicorn(or_off(SECONDS), "Seconds that a pong may take."),
+        _uvicorn(
+            or_off(SECONDS), "Seconds for a ping to be answered, by any frame; 1011."
+        ),
     ] = 20.0
     ws_per_message_deflate: Annotated[
         bool, _uvicorn(BOOLEAN, "Offer WebSocket compression.")
     ] = True
     interface: Annotated[
         str,
-        _uvicorn(INTERFACE, 'What the app speaks; "wsgi" serves Flask or Django.'),
+        _uvicorn(INTERFACE, 'The app\'s interface; "wsgi" serves Flask or Django.'),
     ] = "auto"
     factory: Annotated[
         bool, _uvicorn(BOOLEAN, "The app is a function that returns the app.")
@@ -163,14 +169,15 @@ class Options:
         str | None,
         _uvicorn(
             or_unset(TEXT),
-            "File of environment variables for the app, read in each worker.",
+            "File of environment variables, read in each worker before the app is "
+            "imported; needs python-dotenv.",
         ),
     ] = None
     proxy_headers: Annotated[
-        bool, _uvicorn(BOOLEAN, "Believe the headers of trusted proxies.")
+        bool, _uvicorn(BOOLEAN, "Use the headers of trusted proxies.")
     ] = True
-    server_header: Annotated[bool, _uvicorn(BOOLEAN, "Send Server.")] = True
-    date_header: Annotated[bool, _uvicorn(BOOLEAN, "Send Date.")] = True
+    server_header: Annotated[bool, _uvicorn(BOOLEAN, "Send the header Server.")] = True
+    date_header: Annotated[bool, _uvicorn(BOOLEAN, "Send the header Date.")] = True
     headers: Annotated[
         tuple[tuple[str, str], ...],
         _uvicorn(HEADERS, "Headers added to every response."),
@@ -179,7 +186,7 @@ class Options:
         int | None,
         _uvicorn(
             or_off(integer(0)),
-            "Connections or requests of one worker beyond which it answers 503.",
+            "Connections or requests of one worker, above which it answers 503.",
         ),
     ] = None
     h11_max_incomplete_event_size: Annotated[
@@ -206,11 +213,11 @@ class Options:
     ] = 30.0
     request_timeout: Annotated[
         float | None,
-        _ours(or_off(SECONDS), "Seconds that the app may take for one request; 504."),
+        _ours(or_off(SECONDS), "Seconds for the app to answer one request; 504."),
     ] = None
     body_timeout: Annotated[
         float | None,
-        _ours(or_off(SECONDS), "Seconds that a request body may stall; 408."),
+        _ours(or_off(SECONDS), "Seconds without a byte of the request body; 408."),
     ] = None
     max_body_size: Annotated[
         int | None, _ours(or_off(BYTES), "Largest request body, in bytes; 413.")
@@ -234,7 +241,7 @@ class Options:
     ] = 0.0
     boot_timeout: Annotated[
         float | None,
-        _ours(or_off(SECONDS), "Seconds that a worker may take until it serves."),
+        _ours(or_off(SECONDS), "Seconds for a worker to boot, until it serves."),
     ] = None
     access_log_json: Annotated[
         bool, _ours(BOOLEAN, "Write the access log as one JSON object a line.")
@@ -243,24 +250,71 @@ class Options:
         str,
         _ours(
             FORWARDED,
-            "Which headers the trusted proxies set: X-Forwarded-*, or RFC 7239's "
-            "Forwarded. The others are not read, since clients can write them.",
+            "The headers that the trusted proxies set: X-Forwarded-*, or RFC 7239's "
+            "Forwarded. The others are ignored, because clients can send them.",
         ),
     ] = "x-forwarded"
     gc_freeze: Annotated[
-        bool, _ours(BOOLEAN, "gc.freeze() before the fork, with preload_app.")
+        bool, _ours(BOOLEAN, "Call gc.freeze() before the fork, with preload_app.")
     ] = False
+    stall_warning: Annotated[
+        float | None,
+        _ours(
+            or_off(SECONDS),
+            "Seconds of a blocked event loop until the log says what blocks it.",
+        ),
+    ] = 1.0
+    slow_request: Annotated[
+        float | None,
+        _ours(
+            or_off(SECONDS),
+            "Seconds without a response until the log says where a request waits.",
+        ),
+    ] = None
+    ops_bind: Annotated[
+        str | None,
+        _ours(
+            or_unset(LISTEN_ADDRESS),
+            "The listener for health, metrics and the state of the workers.",
+        ),
+    ] = None
+    ops_public: Annotated[
+        bool,
+        _ours(BOOLEAN, "Allow an ops_bind that other machines can reach."),
+    ] = False
+    ops_requests: Annotated[
+        bool,
+        _ours(
+            BOOLEAN,
+            "List the requests in flight: for the status, and in the log if their "
+            "worker dies.",
+        ),
+    ] = False
+    ready_path: Annotated[
+        str | None,
+        _ours(
+            or_unset(REQUEST_PATH),
+            "Path on the app's port that answers whether the service is ready.",
+        ),
+    ] = None
+    live_path: Annotated[
+        str | None,
+        _ours(
+            or_unset(REQUEST_PATH),
+            "Path on the app's port that answers whether a restart would help.",
+        ),
+    ] = None
 
-    # From CONFIG_KWARGS only: parameters of a uvicorn younger than this table.
+    # From CONFIG_KWARGS only: parameters of a uvicorn newer than this table.
     unknown_to_us: MappingProxyType[str, object] = field(
         default_factory=lambda: MappingProxyType({})
     )
 
     def for_uvicorn(self, parameters: Collection[str]) -> dict[str, Any]:
-        """Return what goes to ``uvicorn.Config`` as it is.
+        """Return the options that are passed to ``uvicorn.Config`` unchanged.
 
-        The options that override a gunicorn setting are not among them: they are in
-        `Settings`, merged.
+        Options that override a gunicorn setting are not among them: `Settings` has
+        them.
 
         Args:
             parameters: the parameter names of the installed ``uvicorn.Config``.
@@ -275,7 +329,7 @@ class Options:
 
 
 @cache
-def table() -> Mapping[str, Row]:
+def table() -> Mapping[str, Option]:
     """Return the row of every option, in the order of `Options`."""
     hints = get_type_hints(Options, include_extras=True)
     return MappingProxyType(

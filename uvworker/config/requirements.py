@@ -1,23 +1,25 @@
-"""What a configuration needs of the machine: packages, files, a place for heartbeats.
+"""What a configuration requires: packages, files, a directory for heartbeats.
 
-Asked in the arbiter before the first fork. What is missing there is missing in every
-worker, which would say so with a traceback each.
+Checked in the arbiter before the first fork: otherwise each worker would fail with a
+traceback.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from . import env_file
 from .options import Options
 from .settings import Settings
 
 
 class Choice(NamedTuple):
-    """A setting or an option that asks for a package, by some of its values."""
+    """A setting or an option, some of whose values require a package."""
 
     name: str
     packages: dict[str, str]
@@ -30,7 +32,7 @@ LOOP = Choice(
 PARSER = Choice(
     "http_parser",
     {"auto": "httptools", "httptools": "httptools", "h11": "h11", "zttp": "zttp"},
-    "choose another http_parser (uvworker.H11Worker takes h11)",
+    "choose another http_parser (uvworker.H11Worker uses h11)",
 )
 WEBSOCKETS = Choice(
     "ws",
@@ -46,9 +48,9 @@ TLS_FILES = ("certfile", "keyfile", "ca_certs")
 
 
 def unmet(cfg: Any, settings: Settings, options: Options) -> Iterator[str]:
-    """Yield a sentence for everything that is missing.
+    """Yield a sentence for each requirement that is not met.
 
-    *cfg*: gunicorn's ``Config``; *settings*: what it says, translated.
+    *cfg*: gunicorn's ``Config``; *settings*: translated from it.
     """
     choices = (
         (LOOP, settings.asgi_loop),
@@ -66,11 +68,29 @@ def unmet(cfg: Any, settings: Settings, options: Options) -> Iterator[str]:
         path = getattr(cfg, name)
         if path and not Path(path).exists():
             yield f"{name} {path} does not exist."
+    yield from env_file.needed(options)
+    if options.ops_bind and not (options.ops_public or _is_private(options.ops_bind)):
+        yield (
+            f"ops_bind {options.ops_bind} can be reached from other machines: bind a "
+            "loopback address or a unix socket, or set ops_public if its network is "
+            "trusted."
+        )
     yield from _unwritable(cfg.worker_tmp_dir)
 
 
+def _is_private(address: str) -> bool:
+    """Return whether only this machine can reach a listener on *address*."""
+    host = address.rpartition(":")[0].strip("[]")
+    if address.startswith("unix:") or host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
 def _unwritable(worker_tmp_dir: str | None) -> Iterator[str]:
-    """Try what gunicorn does for each worker, where it would end in a traceback."""
+    """Create a heartbeat file, as gunicorn does for each worker, and remove it."""
     try:
         tempfile.TemporaryFile(dir=worker_tmp_dir).close()
     except OSError as error:

@@ -1,13 +1,14 @@
 """The values of gunicorn's settings that a worker needs after the fork.
 
-`translate` reads gunicorn's ``cfg`` once and returns plain, frozen values; no room
-past ``worker`` sees ``cfg``. A field has the setting's name, and as its default the
-default that gunicorn 27.0.1 documents: that is also what a gunicorn too old to have
-the setting gets. What every setting means here, honoured or not, stands in `contract`.
+`translate` reads gunicorn's ``cfg`` once and returns plain, frozen values; only the
+rooms in front see ``cfg``. A field has the setting's name, and the default that
+gunicorn 27.0.1 documents: a gunicorn too old to have the setting gets that default. How
+each setting is supported is in `support_table`.
 """
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from types import MappingProxyType
@@ -34,12 +35,13 @@ SECURE_SCHEME_HEADERS: Mapping[str, str] = MappingProxyType(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What gunicorn is told, in the shape that the worker uses.
+    """gunicorn's settings, with the types that the worker uses.
 
-    Where the shape differs from gunicorn's, the field says so.
+    A comment says where the type or the meaning differs from gunicorn's.
     """
 
-    # Life. Seconds; `timeout` and `graceful_timeout` 0 mean no limit.
+    # The worker's life. In seconds; for `timeout` and `graceful_timeout`, 0 is no
+    # limit.
     timeout: int = 30
     graceful_timeout: int = 30
     max_requests: int = 0  # 0: never
@@ -53,6 +55,7 @@ class Settings:
     worker_connections: int | None = None  # None: no ceiling, see `_ceiling`
     keepalive: float = 2.0  # seconds; 0: close after each response
     asgi_disconnect_grace_period: int | None = None  # seconds; None: see `_grace`
+    sendfile: bool = True
 
     # The request's head; 0: no limit
     limit_request_line: int = 4094  # bytes
@@ -67,10 +70,13 @@ class Settings:
     asgi_lifespan: str = "auto"
     http_parser: str | type = "auto"  # uvicorn's word: auto, httptools, h11, or more
     http_protocols: tuple[str, ...] = ("h1",)
+    http2_cleartext: str = "off"
+    http2_max_concurrent_streams: int = 100
+    http2_max_header_list_size: int = 65536
     root_path: str = ""
     websocket_max_message_size: int = 16 * 1024 * 1024  # bytes
 
-    # Who the client is
+    # The client, as proxies name it
     forwarded_allow_ips: tuple[str, ...] = LOCALHOST
     secure_scheme_headers: Mapping[str, str] = field(
         default_factory=lambda: SECURE_SCHEME_HEADERS
@@ -91,41 +97,51 @@ class Settings:
         '%(h)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
     )
 
-    # Hooks that cost a request something; None where nobody set them
+    # Hooks of each request, None if not set: a hook costs each request something
     pre_request: Callable[..., Any] | None = None
     post_request: Callable[..., Any] | None = None
 
 
 def _ceiling(value: int) -> int | None:
-    """Return the ceiling of connections, if the user set one.
+    """Return the limit of connections, None if the user did not set it.
 
-    gunicorn's default is sized for threads and green threads. It would quietly cap a
-    server of WebSockets, so it means "as many as there are file descriptors". A user
-    who wants a thousand says 999 or 1001: gunicorn does not tell a default from the
-    same value set on purpose.
+    gunicorn's default is sized for threads and green threads, and would silently limit
+    a server of WebSockets. So the default is no limit but that of file descriptors. For
+    about a thousand, set 999 or 1001: gunicorn does not distinguish its default from
+    the same value set by the user.
     """
     return None if value == THREADS_CEILING else value
 
 
 def _threads(value: int) -> int | None:
-    """Return the size of a WSGI app's pool, if the user set one.
+    """Return the size of a WSGI app's thread pool, None if the user did not set it.
 
-    gunicorn's default, 1, is that of workers which run requests one by one.
+    gunicorn's default, 1, is for workers that run one request at a time.
     """
     return None if value == ONE_BY_ONE else value
 
 
 def _grace(value: int) -> int | None:
-    """Return the seconds after which a client's leaving cancels the app, if set.
+    """Return the seconds from a disconnect to the app's cancellation, None if not set.
 
-    gunicorn's default is 3. uvicorn's apps have never been cancelled, and may be in
-    the midst of a payment: whoever wants it says so, with another number.
+    gunicorn's default is 3. But uvicorn never cancels an app, which may be in the
+    middle of a payment. So only a value other than the default has an effect.
     """
     return None if value == GRACE else value
 
 
+def _sendfile(value: bool | None) -> bool:
+    """Return whether files may go by sendfile(); unset, the variable SENDFILE tells.
+
+    gunicorn's own `cfg.sendfile` is False if the user sets True.
+    """
+    if value is None:
+        return os.environ.get("SENDFILE", "1").lower() in {"y", "1", "yes", "true"}
+    return value
+
+
 def _proxy_protocol(value: str | bool) -> str:
-    """Return the mode; before gunicorn 24 the setting was a boolean, and v1 only."""
+    """Return the mode; before gunicorn 24 the setting is a boolean, for v1."""
     if isinstance(value, bool):
         return "v1" if value else "off"
     return value
@@ -145,21 +161,28 @@ ALPN = MappingProxyType({"h1": "http/1.1", "h2": "h2"})
 def alpn_protocols(settings: Settings) -> list[str]:
     """Return what to offer in a TLS handshake, the preferred first.
 
-    Nothing where HTTP/1.1 is all there is: clients take silence for it.
+    Nothing if only HTTP/1.1 is enabled: clients then use HTTP/1.1.
     """
     if "h2" not in settings.http_protocols:
         return []
     return [ALPN[name] for name in settings.http_protocols]
 
 
+def h2c(settings: Settings) -> str:
+    """Return how HTTP/2 is spoken where there is no TLS; empty if it is not."""
+    spoken = "h2" in settings.http_protocols and settings.http2_cleartext != "off"
+    return settings.http2_cleartext if spoken else ""
+
+
 PARSERS = MappingProxyType({"auto": "auto", "fast": "httptools", "python": "h11"})
 
-# Settings whose value changes its shape on the way.
+# Settings whose value is converted.
 SHAPES: Mapping[str, Callable[[Any], Any]] = MappingProxyType(
     {
         "threads": _threads,
         "worker_connections": _ceiling,
         "asgi_disconnect_grace_period": _grace,
+        "sendfile": _sendfile,
         "keepalive": float,
         "http_parser": lambda value: PARSERS.get(value, value),
         "http_protocols": _protocols,
@@ -178,8 +201,8 @@ HOOKS = ("pre_request", "post_request")
 def changed(cfg: Any, name: str) -> bool:
     """Return whether the user gave setting `name` a value other than its default.
 
-    A setting knows its default only before validation, so the default is read from a
-    fresh one.
+    A setting has its default only until validation, so the default is read from a new
+    instance.
 
     Args:
         cfg: gunicorn's ``Config``.
@@ -191,7 +214,7 @@ def changed(cfg: Any, name: str) -> bool:
 
 
 def speaks_tls(cfg: Any) -> bool:
-    """Return whether connections are TLS: there are files, or a hook that has some.
+    """Return whether connections are TLS: files are set, or the ssl_context hook.
 
     Args:
         cfg: gunicorn's ``Config``.
@@ -201,7 +224,7 @@ def speaks_tls(cfg: Any) -> bool:
 
 
 def translate(cfg: Any, options: Options) -> Settings:
-    """Return what `cfg` says, overridden by uvicorn's names for the same in `options`.
+    """Return the settings of `cfg`, overridden by those of `options` that do so.
 
     Args:
         cfg: gunicorn's ``Config``, of any supported version.
@@ -220,7 +243,7 @@ def _given(cfg: Any, name: str) -> Any:
 
 
 def _overrides(options: Options) -> dict[str, Any]:
-    """Return the settings that `options` sets by uvicorn's names for them."""
+    """Return the settings that `options` overrides."""
     given = {
         row.setting: value
         for name, row in table().items()

@@ -1,23 +1,24 @@
-"""``python -m uvworker check``: what a configuration does here, without starting it.
+"""What a configuration does, found without a start; for ``python -m uvworker check``.
 
-Puts together what the other rooms of this wing say. It knows gunicorn's ``cfg`` and
-the worker class as it is given them; loading them is the caller's.
+Collects what the other rooms of this wing report. The caller, `check_command`, loads
+gunicorn's ``cfg`` and the worker class.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from .names import unknown_names
+from . import env_file, logconfig
 from .options import Options
-from .report import describe, lost_over_http2, report
+from .report import describe, report, unspoken_http2
 from .requirements import unmet
 from .settings import translate
-from .sources import OptionError, resolve, unapplied
+from .sources import OptionError, unapplied
+from .unknown_names import unknown_names
 
-SECRET = "ssl_keyfile_password"  # noqa: S105  # the name of one
+SECRET = "ssl_keyfile_password"  # noqa: S105  # the name of the option
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,9 @@ class Verdict:
     Args:
         settings: a line for each setting that was changed.
         options: a line for each option that was changed.
-        warnings: what does not apply, though the service starts.
-        problems: what is refused at start, and names that nobody knows.
-        interface: what the app is said to speak, or "auto".
+        warnings: what has no effect, although the service starts.
+        problems: what is refused at start, and unknown names.
+        interface: the interface that the options name, or "auto".
 
     """
 
@@ -40,44 +41,37 @@ class Verdict:
     interface: str
 
 
-def check(
-    cfg: Any,
-    worker_class: type,
-    parameters: Collection[str],
-    environ: Mapping[str, str],
+def verdict_of(
+    cfg: Any, resolve_options: Callable[[], Options], environ: Mapping[str, str]
 ) -> Verdict:
-    """Return what *cfg* and the options of *worker_class* do.
+    """Return what *cfg* and the options of a worker do.
 
     Args:
         cfg: gunicorn's ``Config``, loaded.
-        worker_class: the class that it names, with ``CONFIG_KWARGS`` and ``OPTIONS``.
-        parameters: the parameter names of the installed ``uvicorn.Config``.
+        resolve_options: returns the worker's options, or raises ``OptionError``.
         environ: the environment that a worker would have.
 
     """
-    problems = []
+    problems: list[str] = []
     options = Options()
     try:
-        options = resolve(
-            parameters,
-            config_kwargs=getattr(worker_class, "CONFIG_KWARGS", {}),
-            configured=getattr(worker_class, "OPTIONS", {}),
-            environ=environ,
-        )
+        options = resolve_options()
     except OptionError as error:
-        problems.append(f"{error}.")
+        problems.extend(error.problems)
     said = report(cfg, options)
     return Verdict(
         settings=tuple(describe(cfg, options)),
         options=tuple(_changed_options(options)),
         warnings=(
-            *lost_over_http2(cfg, options),
-            *(f"{line}." for line in unapplied(environ)),
+            *unspoken_http2(cfg, options),
+            *env_file.unread(cfg, options),
+            *unapplied(environ),
         ),
         problems=(
             *problems,
             *said.refusals,
             *unmet(cfg, translate(cfg, options), options),
+            *logconfig.unusable(cfg),
             *unknown_names(cfg),
         ),
         interface=options.interface,

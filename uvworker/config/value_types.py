@@ -1,9 +1,9 @@
 """What the value of an option may be, as Python gives it and as text.
 
-A `Kind` answers three questions about a value: how it is spelled in an environment
-variable, whether it is allowed, and what to say when it is not. It knows no option by
-name and no source; a kind raises `ValueError` without a message, because the caller
-can say where the value came from and `Kind.allowed` says the rest.
+A `ValueType` answers three questions: how an environment variable spells a value,
+whether a value is allowed, and what to say when it is not. It knows neither the option
+nor the source of a value. So it raises `ValueError` without a message: the caller names
+the source, and `ValueType.allowed` says the rest.
 """
 
 from __future__ import annotations
@@ -17,23 +17,24 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
-MOST_SECONDS = 10**9  # some 30 years; what is longer, or no number, is a mistake
+MOST_SECONDS = 10**9  # some 30 years; a longer time is a mistake
 
-OFF = ("off", "none")  # how a limit is switched off in text; Python says None
+OFF = ("off", "none")  # the text that switches a limit off, as None does in Python
 SIZE_UNITS = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 SIZE = re.compile(r"(\d+)\s*([KMGT]?)(?:I?B)?", re.IGNORECASE)
 
-# The words that click, and so uvicorn's own command line, reads as booleans.
+# The words that click, and with it uvicorn's command line, reads as booleans.
 TRUE = frozenset({"1", "true", "t", "yes", "y", "on"})
 FALSE = frozenset({"0", "false", "f", "no", "n", "off"})
 
 IMPORTABLE = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")  # a field name, RFC 9110 5.6.2
+PATH = re.compile(r"/[!-~]*")  # printable, without spaces
 FIELD_VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")  # RFC 9110 5.5, as latin-1
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
+class ValueType:
     """The values that an option may have.
 
     Args:
@@ -70,9 +71,9 @@ def _whole(value: object, least: int) -> int:
     return number
 
 
-def integer(least: int) -> Kind:
-    """Return the kind of whole numbers from `least` up."""
-    return Kind(
+def integer(least: int) -> ValueType:
+    """Return the type of whole numbers from `least` up."""
+    return ValueType(
         allowed=f"a whole number, at least {least}",
         check=lambda value: _whole(value, least),
         parse=int,
@@ -99,31 +100,33 @@ def _text(value: object) -> str:
     return _instance(value, str)
 
 
-def or_off(kind: Kind) -> Kind:
-    """Return `kind` with a way to switch the option off: None, 0, or a word."""
-    return Kind(
-        allowed=f"{kind.allowed}; None or 0 for off",
-        check=lambda value: None if value is None else kind.check(value) or None,
-        parse=lambda text: None if text.strip().lower() in OFF else kind.parse(text),
+def or_off(value_type: ValueType) -> ValueType:
+    """Return `value_type` with a way to switch the option off: None, 0, or a word."""
+    return ValueType(
+        allowed=f"{value_type.allowed}; None or 0 for off",
+        check=lambda value: None if value is None else value_type.check(value) or None,
+        parse=lambda text: (
+            None if text.strip().lower() in OFF else value_type.parse(text)
+        ),
     )
 
 
-def or_unset(kind: Kind) -> Kind:
-    """Return `kind` with None for "not set", which no text can spell."""
-    return Kind(
-        allowed=f"{kind.allowed}; or None",
-        check=lambda value: None if value is None else kind.check(value),
-        parse=kind.parse,
+def or_unset(value_type: ValueType) -> ValueType:
+    """Return `value_type` with None for "not set", which no text can spell."""
+    return ValueType(
+        allowed=f"{value_type.allowed}; or None",
+        check=lambda value: None if value is None else value_type.check(value),
+        parse=value_type.parse,
     )
 
 
-def choice(names: Iterable[str], *, importable: str = "") -> Kind:
-    """Return the kind of one word out of `names`.
+def choice(names: Iterable[str], *, importable: str = "") -> ValueType:
+    """Return the type of one word out of `names`.
 
     Args:
         names: the words.
-        importable: what else may stand there, as an object or as "module:name";
-            empty when nothing else may.
+        importable: what else is allowed, as an object or as "module:name"; empty if
+            nothing else is.
 
     """
     words = tuple(names)
@@ -139,7 +142,7 @@ def choice(names: Iterable[str], *, importable: str = "") -> Kind:
     quoted = ", ".join(f'"{word}"' for word in words)
     extra = {"": "", "class": ', a class, or "module:Class"'}
     allowed = quoted + extra.get(importable, f', or "module:{importable}"')
-    return Kind(allowed=allowed, check=check, parse=str)
+    return ValueType(allowed=allowed, check=check, parse=str)
 
 
 def _header(item: object) -> tuple[str, str]:
@@ -152,7 +155,7 @@ def _header(item: object) -> tuple[str, str]:
 
 
 def _headers(value: object) -> tuple[tuple[str, str], ...]:
-    """Return pairs as a tuple; refuse what would split the response head."""
+    """Return pairs as a tuple; refuse a line end, which would split the response."""
     if value is None:
         return ()
     if not isinstance(value, (tuple, list)):
@@ -161,7 +164,7 @@ def _headers(value: object) -> tuple[tuple[str, str], ...]:
 
 
 def _addresses(value: object) -> tuple[str, ...]:
-    """Return addresses and networks as gunicorn's forwarded_allow_ips has them."""
+    """Return addresses and networks in the form of gunicorn's forwarded_allow_ips."""
     items = value.split(",") if isinstance(value, str) else value
     if not isinstance(items, (tuple, list)):
         raise ValueError  # noqa: TRY004  # one exception for every refusal
@@ -172,10 +175,29 @@ def _addresses(value: object) -> tuple[str, ...]:
     return addresses
 
 
-def _parse_headers(text: str) -> list[tuple[str, str]]:
-    """Split as click does for uvicorn, at white space; at line ends if there are any.
+def _listen_address(value: object) -> str:
+    """Return an address as gunicorn's `bind` writes it, with a port or a path."""
+    text = _text(value)
+    if text.startswith("unix:"):
+        port = "0" if len(text) > len("unix:") else ""
+    else:
+        port = text.rpartition(":")[2] if text.rpartition(":")[0] else ""
+    if not (port.isdecimal() and int(port) < 1 << 16):
+        raise ValueError
+    return text
 
-    A value with a space in it cannot be spelled for uvicorn; one header per line can.
+
+def _path(value: object) -> str:
+    text = _text(value)
+    if not PATH.fullmatch(text):
+        raise ValueError
+    return text
+
+
+def _parse_headers(text: str) -> list[tuple[str, str]]:
+    """Split at line ends if there are any; else at white space, as uvicorn does.
+
+    With line ends, a value can have spaces in it.
     """
     items = text.splitlines() if "\n" in text else text.split()
     pairs = [item.partition(":") for item in items if item.strip()]
@@ -184,16 +206,18 @@ def _parse_headers(text: str) -> list[tuple[str, str]]:
     return [(name.strip(), value.strip()) for name, _, value in pairs]
 
 
-BOOLEAN = Kind("True or False", lambda value: _instance(value, bool), _boolean)
-SECONDS = Kind("seconds, a number, at least 0", _seconds, float)
-BYTES = Kind('bytes, or a string such as "512K", "512M", "2G"', _size, str)
-TEXT = Kind("a string", _text, str)
-ADDRESSES = Kind(
+BOOLEAN = ValueType("True or False", lambda value: _instance(value, bool), _boolean)
+SECONDS = ValueType("seconds, a number, at least 0", _seconds, float)
+BYTES = ValueType('bytes, or a string such as "512K", "512M", "2G"', _size, str)
+TEXT = ValueType("a string", _text, str)
+ADDRESSES = ValueType(
     'addresses or networks such as "10.0.0.0/8", or "*", with commas or in a list',
     _addresses,
     str,
 )
-HEADERS = Kind(
+LISTEN_ADDRESS = ValueType('"HOST:PORT" or "unix:PATH"', _listen_address, str)
+REQUEST_PATH = ValueType('a path such as "/-/ready"', _path, str)
+HEADERS = ValueType(
     "(name, value) pairs; in the environment Name:Value, one a line",
     _headers,
     _parse_headers,

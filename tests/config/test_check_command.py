@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -58,6 +59,23 @@ def test_a_slip_fails(check):
     assert "gunicorn.conf.py: keep_alive" in done.stdout
 
 
+def test_every_message_ends_as_a_sentence_does(check):
+    done = check(
+        conf="keep_alive = 75\nmax_worker_memory = 1",
+        UVICORN_HTTP="h11",
+        UVWORKER_MAX_RS="1",
+        UVWORKER_XYZ="1",
+        UVICORN_WS_PING_INTERVL="1",
+        UVICORN_PORT="1",
+        UVICORN_WS_MAX_QUEUE="many",
+    )
+    assert done.returncode == 1
+    problems = done.stdout.partition("No effect\n")[2].splitlines()
+    lines = [line for line in problems if line not in ("", "Machine", "Problems")]
+    assert len(lines) >= 7  # and what this machine lacks
+    assert not [line for line in lines if not re.search(r"[\w)'\]][.?]$", line)]
+
+
 def test_a_slip_in_a_configuration_module_fails(check, tmp_path):
     (tmp_path / "settings.py").write_text("keep_alive = 75\n")
     done = check("-c", "python:settings", "main:app")
@@ -69,6 +87,30 @@ def test_an_option_that_is_refused_fails(check):
     done = check("main:app", "--env", "UVWORKER_MAX_RSS=lots")
     assert done.returncode == 1
     assert "UVWORKER_MAX_RSS" in done.stdout
+
+
+def test_all_that_is_refused_is_named_at_once(check, tmp_path):
+    (tmp_path / "mine.py").write_text(
+        "import uvworker\n"
+        "class Mine(uvworker.Worker):\n"
+        "    CONFIG_KWARGS = {'reload': True, 'lifspan': 'off', 'ws': 'no',\n"
+        "                     'workers': 1, 'use_colors': False}\n"
+    )
+    done = check(
+        *("-k", "mine.Mine", "main:app"), command=COMMAND[:4], UVWORKER_MAX_RSS="lots"
+    )
+    assert done.returncode == 1
+    said = done.stdout.partition("Problems")[2]
+    for name in "reload", "lifspan", "ws", "UVWORKER_MAX_RSS":
+        assert name in said, done
+    assert len(said.strip().splitlines()) == 4, said
+
+
+def test_env_file_without_python_dotenv_fails(check, tmp_path):
+    (tmp_path / "dotenv.py").write_text("raise ModuleNotFoundError\n")  # as if
+    done = check(UVICORN_ENV_FILE=".env")
+    assert done.returncode == 1
+    assert "pip install python-dotenv" in done.stdout
 
 
 def test_a_refused_setting_fails(check):

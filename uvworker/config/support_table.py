@@ -1,9 +1,9 @@
-"""What becomes of each gunicorn setting: the table that leaves none silent.
+"""How each gunicorn setting is supported: one row for every setting.
 
-One row for every setting of every supported gunicorn, in gunicorn's own sections; a
-test fails when a gunicorn has a setting without one. A row says who keeps the setting
-and how, and what is missing: why, and what to use instead. `report` turns rows into
-the lines at start, and ``docs/settings.md`` is printed from them.
+The table has every setting of every supported gunicorn, in gunicorn's own sections; a
+test fails when a gunicorn has a setting that it lacks. A row says which layer honours
+the setting, and what is not honoured: why, and what to use instead. `report` turns
+rows into log lines at start, and ``docs/generate.py`` into ``docs/settings.md``.
 """
 
 from __future__ import annotations
@@ -11,21 +11,23 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from .row import (
-    Row,
+from .support import (
+    Support,
     always,
     gunicorn,
     is_no_level,
     is_python,
     needs_zttp,
-    nobody,
     protocol,
     tightened_below,
+    unsupported,
     worker,
     wsgi,
 )
 
-SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
+LOGCONFIG = "uvicorn follows it too; gunicorn then also writes an access log"
+
+SECTIONS: Mapping[str, tuple[Support, ...]] = MappingProxyType(
     {
         "Config File": (
             gunicorn("config", "the file or module that is read"),
@@ -49,43 +51,45 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
             ),
             worker(
                 "worker_connections",
-                "a ceiling: a full worker stops accepting and leaves connections to "
+                "a limit: a full worker stops accepting and leaves connections to "
                 "its siblings or the backlog; at gunicorn's default, 1000, the only "
-                "ceiling is that of file descriptors",
+                "limit is that of file descriptors",
             ),
             worker("max_requests", "a drain, and WebSockets count as requests"),
             worker("max_requests_jitter", "drawn anew in each worker"),
             worker(
                 "timeout",
                 "heartbeats from before lifespan startup until after lifespan "
-                "shutdown; a blocked loop leaves its stacks in the log",
+                "shutdown; the stacks of a worker that blocks its loop are logged",
             ),
             worker(
                 "graceful_timeout",
-                "the end of every drain, on reload and recycling too; the lifespan "
-                "shutdown runs inside it",
+                "the time limit of every drain, on reload and recycling too; it "
+                "includes the lifespan shutdown",
             ),
             worker("keepalive", "seconds; 0 announces Connection: close"),
-            worker("asgi_loop", "auto takes uvloop where it exists", since="24.0.0"),
+            worker("asgi_loop", "auto uses uvloop if installed", since="24.0.0"),
             worker(
                 "asgi_lifespan",
-                "in auto, an app without lifespan serves, and one whose startup "
-                "fails does not",
+                "in auto, an app that does not answer the startup event with a "
+                "lifespan message serves without a lifespan; an app whose startup "
+                "fails does not serve; a lifespan that ends while the worker serves "
+                "is logged at once",
                 since="24.0.0",
             ),
             protocol(
                 "asgi_disconnect_grace_period",
                 "seconds from http.disconnect until the request is cancelled; at "
-                "gunicorn's default, 3, it never is, as with uvicorn: who wants three "
-                "seconds says 2 or 4",
+                "gunicorn's default, 3, it never is, as with uvicorn; for about three "
+                "seconds, set 2 or 4",
                 since="25.1.0",
             ),
             worker("websocket_max_message_size", "0 for no limit", since="27.0.0"),
             worker(
                 "http_parser",
-                "auto and fast take httptools, python takes h11",
-                lacks="h11 knows one limit, h11_max_incomplete_event_size for the "
-                "whole head, in place of limit_request_*; leave http_parser at auto",
+                "auto and fast use httptools, python uses h11",
+                lacks="h11 has one limit, h11_max_incomplete_event_size for the "
+                "whole head, instead of limit_request_*; leave http_parser at auto",
                 when=is_python,
                 since="25.3.0",
             ),
@@ -108,23 +112,27 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
             ),
         ),
         "Debugging": (
-            worker("reload", "with all engines; a broken app shows as a page"),
+            worker("reload", "with all engines; a page shows why an app is broken"),
             worker("reload_engine", "as gunicorn chooses"),
             worker("reload_extra_files", "files and patterns"),
             gunicorn("spew", "every line executed, to stderr"),
             gunicorn(
                 "check_config",
-                "never asks the worker; python -m uvworker check does",
+                "does not check options; python -m uvworker check does",
             ),
             gunicorn("print_config", "prints and exits"),
         ),
         "Server Mechanics": (
             gunicorn("preload_app", "the arbiter imports the app, once"),
-            worker("sendfile", "no response goes through sendfile()"),
+            protocol(
+                "sendfile",
+                "for files that an app sends by path, as Starlette's FileResponse "
+                "does; over TLS they are read in pieces",
+            ),
             gunicorn(
                 "reuse_port",
-                "a socket for each worker: the kernel spreads connections by hash, "
-                "and no worker can leave one to a sibling",
+                "a listener for each worker: the kernel spreads connections by hash, "
+                "and a worker cannot leave one to a sibling",
             ),
             gunicorn("chdir", "before the app is loaded"),
             gunicorn("daemon", "by the arbiter"),
@@ -136,12 +144,13 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
             gunicorn("umask", "for unix sockets and heartbeat files"),
             worker(
                 "initgroups",
-                "with the primary group, which gunicorn alone forgets to set",
+                "with the primary group, which gunicorn itself does not set",
             ),
-            nobody(
+            unsupported(
                 "tmp_upload_dir",
-                "bodies are streamed to the app, and no gunicorn reads it; set the "
-                "environment variable TMPDIR for what the app itself spools",
+                "bodies are streamed to the app, and no gunicorn reads the setting; "
+                "for files that the app itself spools, set the environment variable "
+                "TMPDIR",
             ),
             protocol("secure_scheme_headers", "conflicting ones are answered 400"),
             protocol(
@@ -154,38 +163,38 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
             protocol("proxy_protocol", "v1 and v2", refuse=always),
             protocol(
                 "proxy_allow_ips",
-                "others are refused; unix sockets may",
+                "a header from another peer is refused; unix sockets are trusted",
                 refuse=always,
             ),
-            nobody(
+            unsupported(
                 "protocol",
-                "uwsgi is not spoken, and uwsgi_allow_ips would not hold; let the "
-                "proxy speak HTTP (nginx: proxy_pass in place of uwsgi_pass)",
+                "uwsgi is not supported, and neither is uwsgi_allow_ips; let the "
+                "proxy speak HTTP (nginx: proxy_pass instead of uwsgi_pass)",
                 refuse=always,
                 since="24.0.0",
             ),
-            nobody(
+            unsupported(
                 "uwsgi_allow_ips",
-                "uwsgi is not spoken; use forwarded_allow_ips or proxy_allow_ips",
+                "uwsgi is not supported; use forwarded_allow_ips or proxy_allow_ips",
                 since="24.0.0",
             ),
             protocol("permit_obsolete_folding", "off: 400"),
-            nobody(
+            unsupported(
                 "strip_header_spaces",
-                "a space before the colon is a way to smuggle requests, and is "
-                "answered 400; have the client corrected",
+                "a space before the colon allows request smuggling, and is answered "
+                "400; correct the client",
             ),
             protocol(
                 "permit_unconventional_http_method",
                 "the methods that httptools knows",
                 lacks="httptools answers 400 to a method that it does not know; "
-                'http_parser = "python" takes any',
+                'http_parser = "python" accepts any',
             ),
             protocol("permit_unconventional_http_version", "off: 1.0 and 1.1"),
             protocol(
                 "casefold_http_method",
-                "of each request but one pipelined behind another, which is "
-                "answered 400 if its method is in lower case",
+                "except for a request that is pipelined after another: a method in "
+                "lower case is answered 400 there",
             ),
             protocol(
                 "forwarder_headers",
@@ -201,32 +210,39 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         "Logging": (
             worker("accesslog", "a line at the end of each response"),
             gunicorn("disable_redirect_access_to_syslog", "gunicorn's logger"),
-            worker("access_log_format", "every atom, compiled once"),
+            worker(
+                "access_log_format",
+                "every atom, compiled once; %(h)s is the peer, %({client_addr}e)s the "
+                "client that a trusted proxy names",
+            ),
             worker("errorlog", "uvicorn's messages go there too"),
             worker(
                 "loglevel",
                 "uvicorn's messages follow it too",
-                lacks="gunicorn takes a level that it does not know for info; use "
+                lacks="gunicorn uses info for a level that it does not know; use "
                 "debug, info, warning, error or critical",
                 when=is_no_level,
             ),
             gunicorn("capture_output", "stdout and stderr of the app"),
             worker("logger_class", "its access() and error() are called"),
-            worker("logconfig", "uvicorn's messages follow it too"),
-            worker("logconfig_dict", "uvicorn's messages follow it too"),
-            worker("logconfig_json", "uvicorn's messages follow it too"),
+            worker("logconfig", LOGCONFIG),
+            worker("logconfig_dict", LOGCONFIG),
+            worker("logconfig_json", LOGCONFIG),
             gunicorn("syslog_addr", "gunicorn's logger"),
             gunicorn("syslog", "gunicorn's logger"),
             gunicorn("syslog_prefix", "gunicorn's logger"),
             gunicorn("syslog_facility", "gunicorn's logger"),
             gunicorn("enable_stdio_inheritance", "in daemon mode"),
-            worker("statsd_host", "every request counts, without an access log too"),
+            worker(
+                "statsd_host",
+                "every request counts, without an access log too; the service's gauges",
+            ),
             gunicorn("dogstatsd_tags", "gunicorn's logger"),
             gunicorn("statsd_prefix", "gunicorn's logger"),
             gunicorn("enable_backlog_metric", "the arbiter", since="24.1.1"),
         ),
         "Process Naming": (
-            gunicorn("proc_name", "where setproctitle is installed"),
+            gunicorn("proc_name", "if setproctitle is installed"),
             gunicorn("default_proc_name", "gunicorn's own use"),
         ),
         "Server Hooks": (
@@ -239,31 +255,31 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
             worker("worker_int", "on INT and QUIT, and on a reload of code"),
             worker("worker_abort", "also when the event loop is blocked"),
             gunicorn("pre_exec", "in the arbiter"),
-            worker("pre_request", "costs nothing where it is not set"),
+            worker("pre_request", "costs nothing if it is not set"),
             worker("post_request", "always with environ and resp"),
             gunicorn("child_exit", "in the arbiter"),
-            worker("worker_exit", "however the worker ends, but for SIGKILL"),
+            worker("worker_exit", "however the worker ends, except by SIGKILL"),
             gunicorn("nworkers_changed", "in the arbiter"),
             gunicorn("on_exit", "in the arbiter"),
-            worker("ssl_context", "also without certfile; if it fails, no service"),
+            worker("ssl_context", "also without certfile; if it fails, no start"),
         ),
         "SSL": (
-            worker("keyfile", "watched for renewal; ssl_keyfile_password opens it"),
+            worker("keyfile", "watched for renewal; ssl_keyfile_password decrypts it"),
             worker(
                 "certfile",
-                "watched for renewal, where the worker's user may read all files",
+                "watched for renewal if the worker's user may read all TLS files",
             ),
-            nobody(
+            unsupported(
                 "ssl_version",
                 "deprecated, and ignored by gunicorn itself; set minimum_version in "
                 "the ssl_context hook",
             ),
             worker("cert_reqs", "the client's certificate is in ASGI's tls extension"),
             worker("ca_certs", "watched for renewal"),
-            nobody(
+            unsupported(
                 "suppress_ragged_eofs",
-                "asyncio takes a TLS connection cut short for one that ended; the "
-                "request's own framing tells a body that is cut",
+                "asyncio does not distinguish a TLS connection that was cut from one "
+                "that ended; the request's own framing shows that a body was cut",
                 when=lambda value: not value,
             ),
             worker("do_handshake_on_connect", "always, with a deadline"),
@@ -272,36 +288,39 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
         "HTTP/2": (
             worker(
                 "http_protocols",
-                "h2 over TLS, through uvicorn's zttp; deadlines and max_body_size are "
-                "HTTP/1.1's alone, and named at start",
+                "h2 over TLS, and as http2_cleartext says; the framing is zttp's",
                 lacks="HTTP/2 needs zttp: pip install 'uvworker[http2]'",
                 when=needs_zttp,
                 refuse=always,
                 since="25.0.0",
             ),
-            nobody(
+            worker(
                 "http2_cleartext",
-                "HTTP/2 is spoken over TLS only; let the proxy speak HTTP/1.1",
+                "from peers in forwarded_allow_ips; no upgrade with a request body",
                 since="26.2.0",
             ),
-            nobody(
+            worker(
                 "http2_max_concurrent_streams",
-                "zttp allows 128 and has no setting for it",
+                "as far as zttp, which allows 128",
+                lacks="zttp allows 128",
+                when=lambda value: value > 128,  # noqa: PLR2004 - zttp's number
                 since="25.0.0",
             ),
-            nobody(
+            unsupported(
                 "http2_initial_window_size",
                 "zttp uses 65535 and has no setting for it",
                 since="25.0.0",
             ),
-            nobody(
+            unsupported(
                 "http2_max_frame_size",
                 "zttp uses 16384 and has no setting for it",
                 since="25.0.0",
             ),
-            nobody(
+            worker(
                 "http2_max_header_list_size",
-                "zttp uses 65536 and has no setting for it",
+                "as far as zttp, which allows 65536; more is answered 431",
+                lacks="zttp allows 65536",
+                when=lambda value: value > 65536,  # noqa: PLR2004 - zttp's number
                 since="25.0.0",
             ),
         ),
@@ -332,6 +351,6 @@ SECTIONS: Mapping[str, tuple[Row, ...]] = MappingProxyType(
     }
 )
 
-CONTRACT: Mapping[str, Row] = MappingProxyType(
+SUPPORT: Mapping[str, Support] = MappingProxyType(
     {row.name: row for rows in SECTIONS.values() for row in rows}
 )

@@ -7,12 +7,12 @@ import textwrap
 
 import pytest
 
-from uvworker.config.contract import CONTRACT
-from uvworker.config.names import slips
+from uvworker.config.support_table import SUPPORT
+from uvworker.config.unknown_names import mistakes
 
 
 def found(source: str) -> list[str]:
-    return slips(ast.parse(textwrap.dedent(source)), CONTRACT)
+    return mistakes(ast.parse(textwrap.dedent(source)), SUPPORT)
 
 
 @pytest.mark.parametrize(
@@ -38,6 +38,22 @@ def found(source: str) -> list[str]:
         ("host = '0.0.0.0'", "bind"),
         ("max_rss = '512M'", "configured(max_rss=...)"),
         ("loop = 'uvloop'", "asgi_loop?"),
+        ("logfile = '/var/log/gunicorn.log'", "errorlog?"),
+        ("env = {'A': 'b'}", "raw_env?"),
+        ("env = ['A=b']", "raw_env?"),
+        ("env = 'A=b'", "raw_env?"),
+        ("name = 'shop'", "proc_name?"),
+        ("max_worker_memory = 512", "configured(max_rss=...)?"),
+        ("max_requests_per_child = 1000", "max_requests?"),
+        ("MAX_REQUESTS_PER_CHILD = 1000", "max_requests?"),
+        ("keepalive_timeout = 5", "keepalive?"),
+        ("worker = 4", "workers?"),
+        ("worker: int = 4", "workers?"),
+        ("num_workers = 4", "workers?"),
+        ("threads_count = 4", "threads?"),
+        ("log_config = 'log.ini'", "logconfig?"),
+        ("ssl_certfile = 'cert.pem'", "certfile?"),
+        ("ssl_cert = 'cert.pem'", "certfile?"),
     ],
 )
 def test_a_slip_is_reported_with_what_was_meant(line, meant):
@@ -69,8 +85,16 @@ def test_the_authors_own_names_are_left_alone():
         keepalive = 5
         _timeouts = 3
         app = object()
+        name = os.environ["APP_NAME"]
+        env = os.environ.get("ENV", "dev")
+        environment = "production"
+        num_workers = 2 * cpu_count
+        threads = num_workers
+        worker: int
+        pid = os.getpid()
+        for worker in (): print(worker)
+        with open("/dev/null") as logfile: logfile.read()
         project = "shop"
-        environment = "prod"
 
         def start(): ...
         def timeouts(): ...
@@ -85,7 +109,7 @@ def test_the_authors_own_names_are_left_alone():
 
 def test_a_setting_that_only_a_newer_gunicorn_has_is_told_apart():
     tree = ast.parse("root_path = '/x'\ndirty_apps = []")
-    root_path, dirty_apps = slips(tree, set(CONTRACT) - {"root_path", "dirty_apps"})
+    root_path, dirty_apps = mistakes(tree, set(SUPPORT) - {"root_path", "dirty_apps"})
     assert "24.0.0" in root_path
     assert "option root_path" in root_path
     assert "25.0.0" in dirty_apps
