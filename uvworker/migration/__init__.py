@@ -1,0 +1,1 @@
+"""The shape of uvicorn's worker class, for subclasses of it."""
