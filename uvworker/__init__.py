@@ -1,26 +1,63 @@
 """A Gunicorn worker class that serves ASGI apps with uvicorn.
 
-The rooms, and the direction of imports::
+The rooms in front, and the wings by what flows through them::
 
-    worker     the doorway that gunicorn calls; knows every room
-    configured its half in the arbiter: options, checks and reports
-    assembly   what a worker serves with, put together after the fork
-    server     the uvicorn server inside it: start, serve, drain, quit
-    lifespan   the app's startup and shutdown
-    reload     what --reload serves while the app cannot be imported
-    defaults   production settings to import in gunicorn.conf.py
-    __main__   python -m uvworker check
-    config/    what a setting flows through
-    process/   what a signal and a life sign flow through
-    http/      what a connection and its requests flow through
+    worker         the class that gunicorn gets, on its event loop
+    booting        its part between the fork and the event loop
+    configured     its part in the arbiter: options, checks and reports
+    assembly       what a worker serves with, assembled after the fork
+    protocols      the protocol classes that it serves with, and their limits
+    server         the uvicorn server inside it: start, serve, drain, quit
+    shared         what all workers of one arbiter share
+    health         the app's own health checks: its public functions
+    observation    the facts of a service, for an operator
+    observed       what one worker tells of itself
+    operations_thread  what answers an operator, put together
+    defaults       production settings to import in gunicorn.conf.py
+    __main__       python -m uvworker COMMAND
+    check_command  its command `check`
+    machine_check  what of the machine does not fit, for that command
+    migration/     the shape of uvicorn's own worker class, for its subclasses
 
-The three wings never import each other; within a wing imports run one way.
+    config/        a setting: from cfg and environment to frozen values
+    process/       a signal and a heartbeat
+    accept/        a connection, until its first byte of HTTP
+    http/          a request
+    websocket/     a message
+    access/        the record of an answered request
+    app/           the app: interface, lifespan, checks, WSGI, the --reload page
+    operations/    an operator's question: health, metrics, states
+
+Imports run one way: the rooms in front use the wings; `http` uses `accept`, `access`
+and `app`; `operations` uses `access` and `app`; `access` and `websocket` use `app`;
+no other wing imports another. `tests/test_architecture.py` checks this.
 """
 
-from .worker import H11Worker, Worker
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-# The names under which uvicorn's own worker classes were known.
-UvicornWorker = Worker
-UvicornH11Worker = H11Worker
+if TYPE_CHECKING:
+    from .migration.worker import UvicornH11Worker, UvicornWorker
+    from .worker import H11Worker, Worker
 
 __all__ = ["H11Worker", "UvicornH11Worker", "UvicornWorker", "Worker"]
+
+_ROOMS = {
+    "H11Worker": "worker",
+    "UvicornH11Worker": "migration.worker",
+    "UvicornWorker": "migration.worker",
+    "Worker": "worker",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import a class when it is asked for.
+
+    ``python -m uvworker status`` is a health check that runs every few seconds: it
+    must not import uvicorn, which would take half a second of CPU time.
+    """
+    if name not in _ROOMS:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f".{_ROOMS[name]}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,8 +1,8 @@
-"""The half of the worker that runs in the arbiter, before the fork.
+"""The part of the worker that runs in the arbiter, before the fork.
 
-What was configured is read, checked and reported here: at start, where it may be
-refused, and after a reload, where an exception would end the arbiter and with it the
-workers that serve. Nothing here acts on the process but what `gc_freeze` asks for.
+It reads, checks and reports the configuration: at start, where it may refuse it, and
+after a reload, where an exception would end the arbiter and the workers that serve. The
+rule: nothing here changes the process, except as `gc_freeze` asks.
 """
 
 from __future__ import annotations
@@ -10,33 +10,41 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from gunicorn.workers import base
 
+from .access.log import inherited
 from .assembly import PARAMETERS
-from .config import settings
-from .config.names import unknown_names
+from .config import env_file, logconfig, settings
+from .config.arguments import Arguments
 from .config.options import Options
-from .config.report import Refused, lost_over_http2, report
+from .config.report import Refused, report, unspoken_http2
 from .config.requirements import unmet
 from .config.sources import OptionError, resolve, unapplied
+from .config.unknown_names import unknown_names
+from .operations.listener import AddressError
+from .process import notify_socket, shortages
+from .process.heartbeat_file import HeartbeatFile, WorkerTmp
+from .shared import Shared
 
 if TYPE_CHECKING:
-    from typing_extensions import Self, Unpack
-
-    from .config.arguments import Arguments
+    from typing_extensions import Self, Unpack  # no Python before 3.11 has them
 
 
 class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
-    """A gunicorn worker that knows its options, and says what does not hold."""
+    """A gunicorn worker that knows its options, and reports what has no effect."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
     OPTIONS: ClassVar[Mapping[str, Any]] = {}  # of `configured`
 
-    _frozen: ClassVar[Any] = ()  # the preloaded app, or None, when memory was frozen
-    _warned_of: ClassVar[Any] = None  # the configuration that was reported
+    sockets: list[Any]  # gunicorn's listeners, or what has their shape
+    tmp: WorkerTmp  # made by gunicorn, which looks at it
+
+    # Of the one arbiter in this process; the only state of the class.
+    _shared: ClassVar[Shared | None] = None
 
     @classmethod
     def configured(cls, **options: Unpack[Arguments]) -> type[Self]:
@@ -51,60 +59,134 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
         return type(cls.__name__, (cls,), {"OPTIONS": {**cls.OPTIONS, **options}})
 
     @classmethod
+    def setup(cls) -> None:
+        """Keep gunicorn from telling systemd that it is ready, before it has workers.
+
+        Called by the arbiter when it loads the class: at start, and at each reload.
+        """
+        if ConfiguredWorker._shared is None:
+            notify_socket.withhold()
+
+    @classmethod
     def check_config(cls, cfg: Any, log: Any) -> None:
-        """Refuse, before the first fork, what no worker could serve with.
+        """Refuse, before the first fork, a configuration that no worker could serve.
 
         Called by the arbiter at start, not at a reload; raises ``RuntimeError``,
-        which gunicorn prints as one line, and ends with exit code 1.
+        which gunicorn prints as one line before it exits with 1.
         """
         try:
-            options = cls._resolve()
+            options = cls._options_from(cfg, cls.CONFIG_KWARGS)
             report(cfg, options).enforce()
         except (OptionError, Refused) as error:
             raise RuntimeError(str(error)) from error
-        told = settings.translate(cfg, options)
-        if lacking := " ".join(unmet(cfg, told, options)):
+        translated = settings.translate(cfg, options)
+        if lacking := " ".join(unmet(cfg, translated, options)):
             raise RuntimeError(lacking)
         cls._warn(cfg, options, log)
+        if cfg.preload_app and (sentence := shortages.threads()):
+            log.warning("%s", sentence)
+        try:
+            cls.shared().bind_operations(options.ops_bind)
+        except AddressError as error:
+            raise RuntimeError(f"{error}.") from error
+        try:
+            cls.shared().notify_systemd()
+        except OSError as error:
+            log.warning("systemd is not notified: NOTIFY_SOCKET: %s.", error.strerror)
 
     @classmethod
-    def _resolve(cls) -> Options:
+    def shared(cls) -> Shared:
+        """Return what all workers share; the first call makes it, in the arbiter."""
+        if ConfiguredWorker._shared is None:
+            ConfiguredWorker._shared = Shared()
+        return ConfiguredWorker._shared
+
+    @classmethod
+    def _options_from(
+        cls,
+        cfg: Any,  # noqa: ARG003  what a value means may depend on it, for a subclass
+        config_kwargs: Mapping[str, Any],
+        written: Mapping[str, Any] = MappingProxyType({}),
+    ) -> Options:
         return resolve(
             PARAMETERS,
-            config_kwargs=cls.CONFIG_KWARGS,
+            config_kwargs=config_kwargs,
+            written=written,
             configured=cls.OPTIONS,
             environ=os.environ,
         )
 
+    def resolve_options(self) -> Options:
+        """Return the options of this worker; raises :class:`OptionError`."""
+        return self._options_from(self.cfg, self.CONFIG_KWARGS)
+
+    @classmethod
+    def lost_overrides(cls) -> Collection[str]:
+        """Return a sentence for each method of a subclass that is never called."""
+        return ()
+
+    @classmethod
+    def refused_overrides(cls) -> Collection[str]:
+        """Return a sentence for each override that no worker can start with."""
+        return ()
+
+    @classmethod
+    def take_as_reported(cls, cfg: Any) -> None:
+        """Keep workers from reporting *cfg* and from binding `ops_bind` for it."""
+        cls.shared().warned_of = cfg
+
     @classmethod
     def _warn(cls, cfg: Any, options: Options, log: Any) -> None:
-        """Name, once for each configuration, what has no effect in it."""
-        ConfiguredWorker._warned_of = cfg
+        """Log, once for each configuration, what has no effect in it."""
+        cls.take_as_reported(cfg)
+        if options.ops_bind:
+            cls.shared().warnings.keep()
+        if options.access_log is not False and (sentence := inherited(cfg)):
+            log.info("%s", sentence)
         for sentence in (
+            *cls.lost_overrides(),
             *report(cfg, options).warnings,
-            *lost_over_http2(cfg, options),
+            *unspoken_http2(cfg, options),
+            *logconfig.ignored(cfg),
             *unknown_names(cfg),
+            *env_file.unread(cfg, options),
             *unapplied(os.environ),
+            shortages.descriptors(settings.translate(cfg, options).worker_connections),
         ):
-            log.warning("%s", sentence)
+            if sentence:
+                log.warning("%s", sentence)
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        with contextlib.suppress(OptionError):  # said at start, or by the boot to come
-            options = self._resolve()
-            if ConfiguredWorker._warned_of is not self.cfg:
+        self.tmp = HeartbeatFile(self.tmp, self.cfg.timeout, lambda: self.aborted)
+        options = Options()
+        with contextlib.suppress(OptionError):
+            # the start or the boot logs it
+            options = self.resolve_options()
+            if self.shared().warned_of is not self.cfg:
                 self._warn(self.cfg, options, self.log)
+                self._rebind(options)
+            if options.ops_requests:
+                self.shared().list_requests()
             self._freeze(options)
+        self.shared().begin(self.cfg, self.age, options.boot_timeout)
+
+    def _rebind(self, options: Options) -> None:
+        """Bind the `ops_bind` of a reload, if it has changed."""
+        try:
+            self.shared().bind_operations(options.ops_bind)
+        except AddressError as error:
+            self.log.error("%s; the old listener stays.", error)
 
     def _freeze(self, options: Options) -> None:
-        """Keep the collector off what the fork shares: it would copy the pages.
+        """Hide objects that the fork shares from the collector, which would copy pages.
 
-        Of gunicorn, uvicorn and this package these are 3.5 MB a worker. A preloaded
-        app may hold anything, so it is frozen only where that is asked for.
+        For gunicorn, uvicorn and this package that saves 3.5 MB a worker. A preloaded
+        app may hold anything, so it is frozen only if `gc_freeze` says so.
         """
         if self.cfg.preload_app and not options.gc_freeze:
             return
-        if ConfiguredWorker._frozen is not self.app.callable:
-            ConfiguredWorker._frozen = self.app.callable
+        if self.shared().frozen is not self.app.callable:
+            self.shared().frozen = self.app.callable
             gc.collect()
             gc.freeze()

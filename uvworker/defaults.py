@@ -10,11 +10,13 @@ differs, or use the module as the whole configuration::
 
 import os
 
+from .process.control_socket import can_have_control_socket
 from .process.cpus import usable_cpus
 
 __all__ = [
     "accesslog",
     "bind",
+    "control_socket_disable",
     "errorlog",
     "graceful_timeout",
     "keepalive",
@@ -25,7 +27,7 @@ __all__ = [
 
 worker_class = "uvworker.Worker"
 
-# A container is reached from outside itself. PORT is how platforms say which port.
+# Other machines reach a container. Platforms set PORT.
 bind = f"0.0.0.0:{os.environ.get('PORT') or 8000}"
 
 # One event loop keeps one CPU busy; more processes than CPUs only add memory.
@@ -37,12 +39,17 @@ workers = int(os.environ.get("WEB_CONCURRENCY") or usable_cpus())
 worker_tmp_dir = "/dev/shm" if os.access("/dev/shm", os.W_OK) else None  # noqa: S108
 
 # Longer than the 60 s for which load balancers keep an idle connection (AWS's ALB,
-# nginx's upstream keepalive): whoever closes first must not be us, or a request that
-# is on its way meets a closed connection and becomes a 502.
+# nginx's upstream keepalive): if the server closes first, a request on its way meets a
+# closed connection and becomes a 502.
 keepalive = 75
 
-# Kubernetes kills 30 s after SIGTERM; be done before.
+# Kubernetes kills 30 s after SIGTERM; a drain ends before that.
 graceful_timeout = 25
+
+# Where the place of gunicorn's control socket is read-only, as in a hardened container,
+# gunicorn 25.1 and later log an error at each start. If you set control_socket to
+# another place, set this to False.
+control_socket_disable = not can_have_control_socket()
 
 # To stdout and stderr, where a container's logs are collected.
 accesslog = "-"

@@ -1,53 +1,42 @@
-"""The doorway that gunicorn calls. It wires the rooms in lifecycle order.
+"""The worker class that gunicorn gets: the worker on its event loop.
 
-With `configured`, its half in the arbiter, the only room that imports gunicorn; with
-`assembly` the only one that knows all others. What it decides itself is short: what
-each call and each signal sets off.
+Its part in the arbiter is `configured`, its part before the loop `booting`. The rule:
+here stands only what each stage, each beat and each signal calls.
 """
 
 from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import os
-import time
-from typing import Any, ClassVar, NoReturn
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any, ClassVar
 
-from gunicorn import glogging, util
-from gunicorn.errors import AppImportError
-from gunicorn.instrument import statsd
-
-from .assembly import Assembly, NotServable, Parts, assemble
-from .config import settings
-from .config.report import Refused, report
-from .config.sources import OptionError
-from .configured import ConfiguredWorker
-from .http import tls
-from .http.accesslog import LoggerKind
-from .lifespan import Lifespan, LifespanFailed
-from .process import exits, heartbeat, logs, signals
-from .process.boot import Boot
-from .process.recycling import Recycling
+from .accept import tls
+from .accept.own_listener import HANDSHAKE, turn_away
+from .app.checks import Checks
+from .app.error_page import stand_in
+from .app.interface import NotServable
+from .app.lifespan import Lifespan, LifespanFailed
+from .assembly import Assembly, Parts, assemble
+from .booting import BootingWorker
+from .process import children, heartbeat, shortages, signals
+from .process.app_exit import AppExit
+from .process.history import Exit
+from .process.loop import cancel, spawn
 from .process.retirement import Retirement
-from .process.scoreboard import Scoreboard, State
-from .process.siblings import Siblings
-from .reload import stand_in
-from .server import Deadlines, Server, Stage
-
-# Failures that say all there is to say in their own words.
-PLAIN = (
-    AppImportError,
-    LifespanFailed,
-    NotServable,
-    OptionError,
-    Refused,
-    tls.TLSError,
-)
+from .process.scoreboard import State
+from .process.slow_requests import SlowRequests
+from .process.stalls import StallWatch
+from .process.stop import CANCEL_WINDOW, Deadlines
+from .server import Server, Stage
 
 STATES = {Stage.DRAINING: State.DRAINING, Stage.LEAVING: State.LEAVING}
 
 
-class Worker(ConfiguredWorker):
+class Worker(BootingWorker):
     """Gunicorn worker class: serves an ASGI app with uvicorn.
 
     ``gunicorn -k uvworker.Worker -w 4 main:app``
@@ -56,345 +45,287 @@ class Worker(ConfiguredWorker):
     gunicorn setting reaches, as with ``uvicorn.workers.UvicornWorker``.
     """
 
-    # What all workers of an arbiter share; made by the first one, before its fork.
-    _board: ClassVar[Scoreboard | None] = None
-    _halt_token: ClassVar[exits.HaltToken]
-
-    # In the arbiter, before the fork
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if Worker._board is None:
-            Worker._board = Scoreboard()
-            Worker._halt_token = exits.HaltToken()
-            signals.watch_forks()
-        self._slot = Worker._board.claim(self.age)
-        self._siblings = Siblings(Worker._board, self._slot)
-        self._boot = Boot(
-            Worker._board,
-            self._slot,
-            Worker._halt_token,
-            plain=PLAIN,
-            wait=self._wait,
-            log=self.log,
-        )
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._server: Server | None = None
+        self._assembly: Assembly | None = None
+        self._app_exit = AppExit(self._slot, self._leave_early, self.log)
         self._interrupted = False
+        self._checks: Checks | None = None
+        self._beat_at = math.inf  # no beat is late before the first one
+        self._worst_lag = heartbeat.Worst()
 
-    # On both sides of the fork
-
-    @property
-    def pid(self) -> int | str:
-        """The process, or ``"[booting]"`` before the fork; gunicorn sets it."""
-        return self._pid
-
-    @pid.setter
-    def pid(self, pid: int | str) -> None:
-        self._pid = pid
-        if isinstance(pid, int):
-            self._slot.occupy(pid)
-        if pid == os.getpid():
-            # The first that happens in the worker. The arbiter's handlers, inherited
-            # by the fork, would swallow a TERM, and a stop tells only once.
-            self.init_signals()
-
-    # In the worker, after the fork, before the loop
-
-    def init_process(self) -> None:
-        """Boot and serve; every failure before the first request ends here."""
-        os.environ["UVWORKER_ID"] = str(self._slot.id)
-        util._setproctitle(  # noqa: SLF001  what the arbiter calls, in all versions
-            f"worker {self._slot.id} [{self.cfg.proc_name}]"
-        )
-        logs.enable()
-        try:
-            self._prepare()
-            self._take_group()
-            super().init_process()
-        except exits.Leaving:
-            raise
-        except BaseException as failure:  # also an interrupt that the app raised
-            if self._server is not None and self._server.started:
-                raise
-            self.init_signals()  # a loop that has ended left TERM ignored
-            if self._slot.told or not self.alive:
-                exits.leave(exits.CLEAN)
-            not_loaded = isinstance(failure, (AppImportError, NotServable))
-            self._boot.fail(
-                failure, exits.APP_NOT_LOADED if not_loaded else exits.BOOT_FAILED
-            )
-
-    def _wait(self, seconds: float) -> None:
-        """Wait where no loop turns, and be seen alive."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self.notify()
-            time.sleep(min(left, heartbeat.period(self.cfg.timeout)))
-
-    def _prepare(self) -> None:
-        """Read what to do, and what only the arbiter's user may read."""
-        os.environ.update(self.cfg.env)
-        self._options = options = self._resolve()
-        self._settings = settings.translate(self.cfg, options)
-        report(self.cfg, options).enforce()
-        self._boot.hold()
-        self._boot.watch(options.boot_timeout)
-        self._recycling = Recycling(
-            max_requests=self._settings.max_requests,
-            max_requests_jitter=self._settings.max_requests_jitter,
-            max_rss=options.max_rss,
-            max_lifetime=options.max_lifetime,
-            max_lifetime_jitter=options.max_lifetime_jitter,
-        )
-        # Before gunicorn changes the user: the key is often root's alone.
-        self._certificates = self._load_certificates()
-
-    def _take_group(self) -> None:
-        """Take the group; with ``initgroups``, gunicorn takes only the other ones."""
-        if self.cfg.initgroups and self.cfg.gid != os.getegid():
-            os.setgid(self.cfg.gid)
-
-    def _load_certificates(self) -> tls.Certificates | None:
-        told, password = self._settings, self._options.ssl_keyfile_password
-        if not settings.speaks_tls(self.cfg):
-            return None
-        files = tls.Files(told.certfile, told.keyfile, told.ca_certs)
-        default = functools.partial(
-            tls.default_context,
-            files,
-            password=password,
-            cert_reqs=self.cfg.cert_reqs,
-            ciphers=self.cfg.ciphers,
-            alpn_protocols=settings.alpn_protocols(told),
-        )
-        return tls.Certificates(lambda: self.cfg.ssl_context(self.cfg, default), files)
-
-    def init_signals(self) -> None:
-        """Install the handlers of the boot."""
-        signals.install_boot_handlers(
-            leave=self._leave_boot,
-            interrupt=self._interrupt_boot,
-            reopen=self.log.reopen_files,
-            abort=self._abort,
-        )
-
-    def load_wsgi(self) -> None:
-        """Import the app; with ``--reload``, a page takes the place of a broken one."""
-        try:
-            self.wsgi = self.app.wsgi()
-        except Exception as failure:
-            if not self.cfg.reload:
-                raise
-            self.wsgi = stand_in(failure, self.reloader, self.log)
+    # In the worker, after the import of the app
 
     def run(self) -> None:
-        """Serve until told to stop, then leave; the last call of ``init_process``."""
+        """Serve until stopped, then leave; the last call of ``init_process``."""
+        children.exit_if_child()  # of the import
         self._watch_certificates()
         try:
             self._run_app()
         except (LifespanFailed, NotServable) as failure:
             if not self.cfg.reload:
                 raise
-            self.init_signals()  # the loop that has ended left TERM ignored
+            self._handle_boot_signals()  # the loop that ended left TERM ignored
             self.wsgi = stand_in(failure, self.reloader, self.log)
             self._run_app()
 
     def _run_app(self) -> None:
-        with logs.lent(self.log):
-            assembly = assemble(
-                Parts(self.wsgi, self, self.log, _kind(self.log)),
-                self._settings,
-                self._options,
-                self._certificates,
-                self._count,
-            )
-            new_loop = assembly.config.get_loop_factory() or asyncio.new_event_loop
-            self._loop = new_loop()
-            asyncio.set_event_loop(self._loop)
-            try:
-                self._loop.run_until_complete(self._serve(assembly))
-            finally:
-                assembly.access_log.flush()
-            self._loop.close()
+        self._settle_logs()  # the app was imported
+        self._loop = (self._loop_factory() or asyncio.new_event_loop)()
+        asyncio.set_event_loop(self._loop)
+        try:
+            self._app_exit.run(self._loop, self._until_left())
+        finally:
+            self._access_log.flush()
+        self._loop.close()
+
+    def _loop_factory(self) -> Callable[[], asyncio.AbstractEventLoop] | None:
+        """Assemble what to serve with, and return the factory of its loop."""
+        self._assembly = self._assemble()
+        return self._assembly.config.get_loop_factory()
+
+    def _assemble(self) -> Assembly:
+        tally = self._observed.tally if self._observed else None
+        probes = self._observation.probes(
+            root=self._settings.root_path,
+            ready=self._options.ready_path,
+            live=self._options.live_path,
+        )
+        return assemble(
+            Parts(self.wsgi, self, self.log, self._access_log, tally, probes),
+            self._settings,
+            self._options,
+            self._certificates,
+            self._count,
+        )
 
     def _count(self, app: Any) -> Any:
-        if not self._recycling.counts:
-            return app
-        return self._recycling.counted(app, self._limit_reached)
+        if self._recycling.counts:
+            app = self._recycling.counted(app, self._limit_reached)
+        return app if self._register is None else self._register.listing(app)
 
     def _limit_reached(self) -> None:
         self._retirement.check()
 
     # On the loop
 
-    async def _serve(self, assembly: Assembly) -> None:
-        loop, config = asyncio.get_running_loop(), assembly.config
-        assert Worker._board is not None
-        pulse = heartbeat.Heartbeat(
-            self._beat,
-            timeout=self.cfg.timeout,
-            error_fd=functools.partial(logs.error_descriptor, self.log),
+    async def _until_left(self) -> None:
+        """Serve and leave; the loop turns as long as this runs."""
+        await self._serve()
+
+    async def _serve(self) -> None:
+        assert self._assembly is not None
+        assert self._stacks is not None
+        loop, assembly = asyncio.get_running_loop(), self._assembly
+        config = assembly.config
+        pulse = heartbeat.Heartbeat(self._beat, self.cfg.timeout, self._stacks)
+        lifespan = Lifespan(
+            children.ending(config.loaded_app),
+            config.lifespan,
+            config.asgi_version,
+            spawn,
+            lost=functools.partial(self._problems.set, "lifespan"),
         )
-        lifespan = Lifespan(config.loaded_app, config.lifespan, config.asgi_version)
         lifespan.state["worker_id"] = self._slot.id
         self._server = Server(
             config,
             lifespan,
-            graceful_timeout=self.cfg.graceful_timeout,
+            graceful_timeout=self._settings.graceful_timeout,
             proxy_protocol=assembly.proxy_protocol,
             certificates=self._certificates,
+            before_serving=self._check_first,
             on_connections=functools.partial(setattr, self._slot, "connections"),
             on_stage=self._reached,
             on_stop=functools.partial(self._stopping, pulse),
         )
         self._retirement = Retirement(
-            Worker._board,
+            self._board,
             self._slot,
             self._recycling,
             drain=self._drain,
+            report=functools.partial(self._problems.set, "limit"),
             log=self.log,
         )
         handlers = signals.loop_handlers(
             loop,
-            drain=self._told,
+            drain=self._terminate,
             quit_=self._interrupt,
-            reopen=functools.partial(self._reopen, assembly),
+            reopen=self._reopen,
         )
-        with pulse.beating(loop), handlers:
-            loop.add_reader(self.PIPE[0], self._woken)
+        self._stalls = self._watch_stalls(loop)
+        self._checks = self._run_checks()
+        with pulse.beating(loop), handlers, self._watch_requests(loop):
+            loop.add_reader(self.PIPE[0], self._quit_by_reloader)
             await self._server.serve(
                 [listener.sock for listener in self.sockets],
                 balance=self._siblings,
                 ceiling=self._settings.worker_connections,
             )
+            if self._checks is not None:
+                await cancel(self._checks.tasks, CANCEL_WINDOW)
             loop.remove_reader(self.PIPE[0])
+        if self._stalls is not None:
+            self._stalls.stop()
+
+    def _watch_stalls(self, loop: asyncio.AbstractEventLoop) -> StallWatch | None:
+        seconds = self._options.stall_warning
+        if seconds is None:
+            return None
+        return StallWatch(loop, seconds, log=self.log)
+
+    def _watch_requests(
+        self, loop: asyncio.AbstractEventLoop
+    ) -> AbstractContextManager[None]:
+        seconds = self._options.slow_request
+        if seconds is None:
+            return nullcontext()
+        tasks = self._running.server_state.tasks
+        return SlowRequests(tasks, seconds, self.log).watching(loop)
+
+    def _run_checks(self) -> Checks | None:
+        """Run the app's checks if anybody can ask for their results."""
+        if self._observed is None and self._options.ready_path is None:
+            return None
+        return Checks(spawn, returned=children.exit_if_child, report=self._checked)
+
+    async def _check_first(self) -> None:
+        if self._checks is not None:
+            await self._checks.first(heartbeat.clock())
+
+    def _checked(self, name: str, failure: str) -> None:
+        assert self._checks is not None
+        if failure:
+            self.log.warning("The check %r fails: %s", name, failure)
+            failure = f"the check {name!r} fails: {failure}"
+        else:
+            self.log.info("The check %r is well again.", name)
+        self._problems.set(f"check {name}", failure)
+        self._slot.unhealthy = bool(self._checks.failing)
 
     def _reached(self, stage: Stage) -> None:
         if stage is Stage.SERVING:
-            # Said first: a sibling that waited for this may speak of leaving at once.
+            signals.take_back()  # the app has started
+            self._settle_logs()
+            self._access_log.settle()
+            # Logged first: a sibling that waits for this may log at once that it
+            # leaves.
             self.log.info("Application startup complete (worker %d).", self._slot.id)
+            self._problems.publish()  # a boot that failed before is over
             self._boot.done()
+            if self.age == self.shared().generations.current.first_age:
+                self._warn_of_memory()
+            if self._statsd is not None:
+                self._statsd.booted(self._slot.boot_seconds)
+            if self._observed is not None:
+                self._observed.serve(self._running.acceptor, self._stalls)
+            if self._stalls is not None:
+                self._stalls.start()
         else:
             self._slot.state = STATES[stage]
+            if self._checks is not None:
+                self._checks.stop()
+
+    def _warn_of_memory(self) -> None:
+        preload = self.cfg.preload_app
+        if sentence := shortages.memory(self.cfg.workers, preload=preload):
+            self.log.warning("%s", sentence)
 
     def _stopping(self, pulse: heartbeat.Heartbeat, deadlines: Deadlines) -> None:
         self.alive = False
         pulse.end_by(deadlines.process, asyncio.get_running_loop().time())
 
     def _beat(self) -> None:
+        children.exit_if_child()
         now = heartbeat.clock()
         self.notify()
-        self._slot.beat(now)
+        signals.take_back()
+        lag = max(now - self._beat_at - heartbeat.period(self.cfg.timeout), 0.0)
+        self._slot.beat(now, lag, self._worst_lag.add(now, lag))
+        self._beat_at = now
         self._siblings.refresh(now)
         if self._running.started:
-            self._slot.requests_in_flight = len(self._running.server_state.tasks)
+            websockets = self._observed.tally.websockets if self._observed else 0
+            tasks = len(self._running.server_state.tasks)
+            # An open WebSocket has a task too; one that is closed may have none.
+            self._slot.requests_in_flight = max(tasks - websockets, 0)
             self._slot.requests_done = self._running.server_state.total_requests
             self._retirement.check()
             self._renew_certificates()
+            if self._statsd is not None:
+                self._statsd.report(now, self._slot.id)
+            if self._checks is not None:
+                self._checks.run_due(now)
         if self.alive and heartbeat.orphaned(self.ppid):
-            self.log.warning("The arbiter (pid %s) is gone; leaving.", self.ppid)
+            self.log.warning(
+                "The arbiter (pid %s) is gone; worker %d leaves.",
+                self.ppid,
+                self._slot.id,
+            )
+            self._slot.exit = Exit.ORPHANED
             self._retirement.leave()
 
     def _watch_certificates(self) -> None:
         hidden = self._certificates.watch() if self._certificates else None
         if hidden is not None:
             uid = os.geteuid()
-            self.log.info("uid %d may not read %s; HUP renews it.", uid, hidden)
+            self.log.info("uid %d may not read %s; send HUP to renew it.", uid, hidden)
 
     def _renew_certificates(self) -> None:
         if self._certificates is None:
             return
         try:
             if self._certificates.refresh():
+                self._slot.certificate = self._certificates.expires or 0
                 self.log.info("The renewed certificate is in use.")
         except tls.TLSError as error:
             self.log.error("The old certificate stays in use: %s", error)
 
-    # How it is told, on the loop
+    # Signals, on the loop
 
-    def _told(self) -> None:
-        """TERM; the boot may go on as a task of this loop."""
+    def _terminate(self) -> None:
+        """Handle TERM; the app may still start, as a task of this loop."""
         if not self._running.started:
-            self._let_go()
-        self._retirement.told()
+            self._close_listeners()
+        self._retirement.terminate()
+
+    def _leave_early(self) -> None:
+        self._retirement.leave()
 
     def _drain(self, nobody_else: bool, wait: float) -> None:
+        delay = wait + (self._options.drain_delay if nobody_else else 0.0)
+        if self._own_listeners:
+            asyncio.get_running_loop().call_later(delay, turn_away, self.sockets)
+            delay += HANDSHAKE
         self._running.drain(
-            delay=wait + (self._options.drain_delay if nobody_else else 0.0),
-            take_backlog=nobody_else or self.cfg.reuse_port,
+            delay=delay, take_backlog=nobody_else or self.cfg.reuse_port
         )
 
     def _interrupt(self) -> None:
-        """INT or QUIT; a terminal's Ctrl-C brings one, and the arbiter the other."""
+        """Handle INT or QUIT; after Ctrl-C in a terminal both come."""
         if not self._interrupted:
             self._interrupted = True
+            self._slot.exit = Exit.QUIT
             self._running.quit()
             self.cfg.worker_int(self)
 
-    def _woken(self) -> None:
-        """Leave at the word of the reloader's thread, which ran ``worker_int``."""
+    def _quit_by_reloader(self) -> None:
+        """Leave when the reloader's thread asks for it; it has run ``worker_int``."""
         os.read(self.PIPE[0], 1)
+        self._slot.exit = Exit.QUIT
         self._running.quit()
 
-    def _reopen(self, assembly: Assembly) -> None:
-        """USR1: let what waits go to the old file, then reopen."""
-        assembly.access_log.flush()
-        self.log.reopen_files()
+    def _reopen(self) -> None:
+        """Handle USR1: write buffered lines to the old files, then reopen them."""
+        self._access_log.flush()
+        super()._reopen()
 
     @property
     def _running(self) -> Server:
         assert self._server is not None
         return self._server
 
-    # In a signal handler
-
-    def _let_go(self) -> None:
-        """Close the listeners of a boot that ends, before siblings learn of its end.
-
-        Held until the exit, they would outlast those of the siblings: who connects
-        then is let in by the kernel, served by nobody, and reset.
-        """
-        for listener in self.sockets:
-            listener.sock.close()
-
-    def _leave_boot(self) -> NoReturn:
-        signals.ignore_further()
-        self._let_go()
-        self._slot.told = True
-        self._slot.state = State.LEAVING
-        exits.leave(exits.CLEAN)
-
-    def _interrupt_boot(self) -> NoReturn:
-        signals.ignore_further()
-        self.cfg.worker_int(self)
-        self._leave_boot()
-
-    def _abort(self) -> NoReturn:
-        """ABRT: the arbiter saw no beat for ``timeout``. It kills a second later."""
-        self.alive = False
-        self.log.critical(
-            "No life sign for %s s: the event loop is blocked. Its stacks:\n%s",
-            self.cfg.timeout,
-            heartbeat.describe_stacks(self._loop),
-        )
-        self.cfg.worker_abort(self)
-        if self._loop is not None:
-            # An app that catches BaseException catches the exit below, not this one.
-            self._loop.call_soon(exits.leave, exits.ABORTED)
-        exits.leave(exits.ABORTED)
-
 
 class H11Worker(Worker):
     """A worker without compiled parts: h11 on asyncio's own loop."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {"http": "h11", "loop": "asyncio"}
-
-
-def _kind(log: Any) -> LoggerKind:
-    """Tell gunicorn's own loggers from the user's."""
-    kinds: dict[type, LoggerKind] = {
-        glogging.Logger: "gunicorn",
-        statsd.Statsd: "statsd",
-    }
-    return kinds.get(type(log), "custom")
