@@ -1,4 +1,4 @@
-"""Fixtures: a real gunicorn per test, and a clean house after it."""
+"""Fixtures: a real gunicorn for each test, which leaves nothing behind."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import hypothesis
 import pytest
 
-from .certificates import Certificates
-from .service import CONF, Service, reserved_port
+from tests.tools.certificates import Certificates
+from tests.tools.service import CONF, Service, reserved_port
 
 HELLO = """
 async def app(scope, receive, send):
@@ -22,8 +22,10 @@ async def app(scope, receive, send):
     await send({"type": "http.response.body", "body": b"Hello, world!"})
 """
 
-# A busy machine stops a test for longer than any example should take.
-hypothesis.settings.register_profile("busy", deadline=None)
+# On a busy machine an example, or its generation, may take longer than the defaults.
+hypothesis.settings.register_profile(
+    "busy", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("busy")
 
 Serve = Callable[..., Service]
