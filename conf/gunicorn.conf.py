@@ -16,3 +16,8 @@ timeout = 30
 # keeps the workers from being replaced together.
 max_requests = 100_000
 max_requests_jitter = 10_000
+
+# The client, as trusted proxies name it. gunicorn's own %(h)s would be the proxy.
+access_log_format = (
+    '%({client_addr}e)s %(l)s %(u)s %(t)s "%(r)s" %(s)s %(b)s "%(f)s" "%(a)s"'
+)
