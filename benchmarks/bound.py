@@ -1,7 +1,7 @@
-"""The bound: what httptools, uvloop and one task per request cost, and nothing else.
+"""The bound: the cost of httptools, uvloop and one task per request, and nothing else.
 
-``python bound.py PORT APP``. It is no server: it reads no header, runs no ASGI, has no
-limit, deadline or log, and answers what the app of that name would.
+``python bound.py PORT APP``. It is not a server: it reads no header, runs no ASGI app,
+has no limit, deadline or log, and gives the answer of the app of that name.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """What each server does when something happens: ``python benchmarks/promises.py``.
 
-The lines of the README's comparison that no stopwatch answers, found out anew: several
-workers are started, something is done to them, and what clients see of it is the
-answer. It takes about ten minutes, and needs Linux.
+It measures the lines of the README's comparison that are not times: it starts several
+workers, disturbs them, and records what clients see. It takes about ten minutes, and
+needs Linux.
 
-Whatever is waited for has a deadline far beyond what it takes on an idle machine: a
-busy one makes this slower, and no server worse.
+Every wait has a deadline far beyond what it takes on an idle machine: a busy machine
+makes this slower, but no result worse.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ import report
 from servers import PATIENCE
 from service import COMMANDS, START, Service, serving, wait_for
 
-STALL = START / 2  # seconds; whose clients wait so long, waits for the start
-WATCH = 25.0  # seconds; broken releases and lost workers show before
-WHILE = 5.0  # seconds of service that are worth to be told
+STALL = START / 2  # seconds; a server whose clients wait so long waits for the start
+WATCH = 25.0  # seconds in which a broken release or a lost worker has its effect
+WHILE = 5.0  # seconds of service that are worth reporting
 SETTLING = 90.0  # seconds for a reload, of which 10 may be a drain of each worker
 NOTICE = 30.0  # seconds for a blocked loop to be noticed; gunicorn has 10
 LEAVE = 15.0  # seconds for orphans to leave
-HEAD = 60.0  # seconds for the head of a request
+HEAD = 60.0  # seconds after which an endless request head counts as not dropped
 CONNECTIONS = 400
 RELOADS = 4
 CLIENTS = 12
@@ -71,7 +71,7 @@ class Load:
             client.join()
 
     def go_on(self) -> None:
-        """Wait until more is answered."""
+        """Wait until more requests are answered."""
         goal = len(self.exchanges) + 20 * CLIENTS
         wait_for(lambda: len(self.exchanges) > goal, PATIENCE)
 
@@ -97,7 +97,7 @@ class Load:
 def exchange(client: HTTPConnection) -> bool:
     """Return whether a request is answered, on the connection there is or a new one."""
     if client.sock and select.select([client.sock], [], [], 0)[0]:
-        client.close()  # the server did, before this request
+        client.close()  # the server closed it before this request
     try:
         client.request("GET", "/")
         response = client.getresponse()
@@ -109,10 +109,10 @@ def exchange(client: HTTPConnection) -> bool:
 
 def reload_with_slow_start(start: Start) -> str:
     with start() as service, Load(service) as load:
-        told = time.monotonic()
+        asked_at = time.monotonic()
         service.reload("slow")
         over = wait_for(lambda: service.serves("slow"), SETTLING)
-        pause = load.pause(told)
+        pause = load.pause(asked_at)
     if not over:
         return "never over"
     return "yes" if pause < STALL else f"no: {pause:.1f} s pause"
@@ -122,7 +122,7 @@ def broken_release(start: Start, fault: str) -> str:
     with start() as service:
         service.reload(fault)
         served = serves_on(service)
-        return told(served) if service.who(f"{fault} begins") else "not tried"
+        return describe(served) if service.who(f"{fault} begins") else "not tried"
 
 
 def lost_worker(start: Start, fault: str) -> str:
@@ -131,7 +131,7 @@ def lost_worker(start: Start, fault: str) -> str:
         victim = service.who("first serves")[0]
         os.kill(victim, signal.SIGKILL)
         wait_for(lambda: victim not in service.living(), PATIENCE)
-        return told(serves_on(service))
+        return describe(serves_on(service))
 
 
 def serves_on(service: Service) -> float:
@@ -146,7 +146,7 @@ def serves_on(service: Service) -> float:
     return last - began
 
 
-def told(served: float) -> str:
+def describe(served: float) -> str:
     if served >= WATCH:
         return "yes"
     return f"for {served:.0f} s" if served > WHILE else "no"
@@ -176,8 +176,8 @@ def spread(start: Start) -> str:
 def fullest(start: Start, at_once: bool) -> float:
     """Return the most connections that a worker has, as a multiple of its share.
 
-    Clients that all connect before the first one asks meet workers that are busy; ones
-    that come one by one meet idle ones, all of which the kernel may wake, or one.
+    If all clients connect before the first request, workers are busy when they come. If
+    they come one by one, workers are idle, and the kernel wakes one or all of them.
     """
     with ExitStack() as stack:
         service = stack.enter_context(start(4))
@@ -191,7 +191,7 @@ def fullest(start: Start, at_once: bool) -> float:
 
 
 def stay(client: HTTPConnection) -> bytes:
-    """Ask for a response without an end; return the worker's pid, its beginning."""
+    """Request an endless response; return the worker's pid, with which it begins."""
     client.request("GET", "/stay")
     return client.getresponse().read1()
 
@@ -208,7 +208,7 @@ def endless_head(start: Start) -> str:
 
 
 def takes_more(client: socket.socket) -> bool:
-    """Send a field, and return whether a second later there is no end or refusal."""
+    """Send a field, and return whether the server sends nothing for a second."""
     try:
         client.sendall(b"X-More: 1\r\n")
         return not select.select([client], [], [], 1)[0]
@@ -230,7 +230,7 @@ def lost_in_reloads(start: Start) -> str:
 class Promise:
     title: str
     keeps: Callable[[Start], str]
-    alone: bool = False  # no other server beside it, which could disturb
+    alone: bool = False  # no other server runs beside it
 
 
 PROMISES = {

@@ -6,24 +6,28 @@ import datetime as dt
 import importlib.metadata
 import os
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from servers import PEERS
+from growth import DIMENSIONS
+from servers import PEERS, PRELOAD
+from tails import QUANTILES
 from works import WORKS
 
-BASE = "uvicorn_worker"  # to whose figures all are set in proportion
 PACKAGES = (
     *("uvworker", "gunicorn", "gunicorn_h1c", "uvicorn", "uvicorn-worker", "uvloop"),
-    *("httptools", "websockets", "granian", "hypercorn", "fastapi", "pydantic"),
+    *("httptools", "websockets", "zttp", "granian", "hypercorn", "starlette"),
+    *("fastapi", "pydantic"),
 )
-MARK = "<!-- The rest is written by benchmarks/run.py --page. -->\n"
+MARK = "<!-- The rest is written by benchmarks/run.py. -->\n"
+ROW = 5  # works side by side in a table
 Results = dict[str, Any]
+Rows = list[list[str]]
 
 
 def machine() -> dict[str, Any]:
-    """Return what has to be known about a run to compare it with another."""
+    """Return what one needs to compare a run with another."""
     info = Path("/proc/cpuinfo").read_text().splitlines()
     cpus = [line.partition(": ")[2] for line in info if line.startswith("model name")]
     return {
@@ -44,33 +48,65 @@ def _version(package: str) -> str:
 
 
 def tables(results: Results) -> str:
-    """Return the figures as Markdown, one table for each."""
-    parts = [
-        "### CPU time per request, µs (ratio to uvicorn_worker)",
-        _table(results, _cpu, last=_targets(results)),
-        "### Requests per second",
-        _table(results, lambda one: f"{one['rate']:,.0f}"),
-        "### 99th percentile of latency, ms",
-        _table(results, lambda one: f"{one['p99'] / 1000:.1f}"),
+    """Return the figures as Markdown; a part that was not measured is left out."""
+    parts = {
+        "works": _works,
+        "tails": _tails,
+        "growth": _growth,
+        "memory": _memory,
+        "deployment": _deployment,
+        "handover": _handover,
+    }
+    found = [
+        line
+        for name, write in parts.items()
+        if results.get(name)
+        for line in write(results)
     ]
-    if results["memory"]:
-        parts += ["### Memory", _memory(results)]
-    return "\n\n".join([*parts, _about(results["about"])])
+    faults = [f"Without a figure: {fault}" for fault in results.get("faults", ())]
+    return "\n\n".join([*found, *faults, _about(results["about"])])
 
 
-def _table(
+def _picture(name: str, says: str) -> str:
+    return f"![{says}](pictures/{name}.svg)"
+
+
+def _works(results: Results) -> list[str]:
+    return [
+        "### CPU time per request, µs (ratio to uvicorn_worker)",
+        _picture("cpu", "CPU time per request of each server, as bars"),
+        *_by_work(results, _cpu, last=_targets),
+        "### Requests per second",
+        *_by_work(results, lambda one: f"{one['rate']:,.0f}"),
+        "### 99th percentile of latency, ms",
+        *_by_work(results, lambda one: f"{one['p99'] / 1000:.1f}"),
+    ]
+
+
+def _by_work(
     results: Results,
     cell: Callable[[dict[str, float]], str],
-    last: list[list[str]] | None = None,
-) -> str:
+    last: Callable[[list[str]], Rows] = lambda _: [],
+) -> list[str]:
+    """Return tables of `ROW` works each."""
     works = results["works"]
-    rows = [["", *works]]
+    names = [*works]
+    return [
+        markdown([*_rows({one: works[one] for one in row}, cell), *last(row)])
+        for row in (names[at : at + ROW] for at in range(0, len(names), ROW))
+    ]
+
+
+def _rows(
+    columns: dict[str, dict[str, dict[str, float]]],
+    cell: Callable[[dict[str, float]], str],
+) -> Rows:
+    rows = [["", *columns]]
     for name in PEERS:
-        if any(name in servers for servers in works.values()):
-            figures = [servers.get(name) for servers in works.values()]
-            cells = [cell(one) if one else "-" for one in figures]
-            rows.append([name, *cells])
-    return markdown([*rows, *(last or [])])
+        if any(name in servers for servers in columns.values()):
+            figures = [servers.get(name) for servers in columns.values()]
+            rows.append([name, *(cell(one) if one else "-" for one in figures)])
+    return rows
 
 
 def _cpu(one: dict[str, float]) -> str:
@@ -78,26 +114,89 @@ def _cpu(one: dict[str, float]) -> str:
     return f"{one['cpu']:.1f}{ratio}"
 
 
-def _targets(results: Results) -> list[list[str]]:
-    return [["*target*", *(f"({WORKS[work].target:.2f})" for work in results["works"])]]
+def _targets(works: list[str]) -> Rows:
+    targets = (WORKS[work].target for work in works)
+    return [["*target*", *(f"({one:.2f})" if one else "-" for one in targets)]]
 
 
-def _memory(results: Results) -> str:
-    rows = [["", "worker, MB", "private, MB", "idle connection, kB"]]
+def _tails(results: Results) -> list[str]:
+    found = results["tails"]
+    rate = next(iter(found.values()))["rate"]
+    rows = [
+        [name, *(f"{one[quantile] / 1000:.1f}" for quantile in QUANTILES)]
+        for name, one in found.items()
+    ]
+    return [
+        f"### Latency at {rate} requests per second, ms",
+        _picture("tails", "Latencies of each server under the same load, as bars"),
+        markdown(
+            [["two workers, one request in twenty burns 20 ms", *QUANTILES], *rows]
+        ),
+    ]
+
+
+def _growth(results: Results) -> list[str]:
+    lines = [
+        "### CPU time per request as something grows, µs",
+        _picture("growth", "CPU time per request against four sizes, as curves"),
+    ]
+    for name, curves in results["growth"].items():
+        values = max((curve["values"] for curve in curves.values()), key=len)
+        rows = [[DIMENSIONS[name].title, *(f"{value:,}" for value in values)]]
+        rows += [[server, *_numbers(curve["cpu"])] for server, curve in curves.items()]
+        lines.append(markdown(rows))
+    return lines
+
+
+def _numbers(figures: Iterable[float]) -> list[str]:
+    return [f"{figure:,.1f}" for figure in figures]
+
+
+def _memory(results: Results) -> list[str]:
+    idle = "idle connection, kB", "idle WebSocket, kB"
+    rows = [["one worker", "worker, MB", "private, MB", *idle]]
     for name, weight in results["memory"].items():
         worker, private = weight["worker"] / 1e6, weight["private"] / 1e6
         connection = weight["connection"] / 1e3
-        rows.append([name, f"{worker:.1f}", f"{private:.1f}", f"{connection:.2f}"])
-    return markdown(rows)
+        websocket = f"{weight['websocket'] / 1e3:.2f}" if "websocket" in weight else "-"
+        figures = f"{worker:.1f}", f"{private:.1f}", f"{connection:.2f}", websocket
+        rows.append([name, *figures])
+    return [
+        "### Memory",
+        _picture("memory", "Memory with and without --preload, as bars"),
+        markdown(rows),
+    ]
+
+
+def _deployment(results: Results) -> list[str]:
+    rows = [["four workers", "memory, MB", "with `--preload`, MB", "connections"]]
+    for name, one in results["deployment"].items():
+        sizes = (_megabytes(one.get(key)) for key in ("memory", PRELOAD))
+        rows.append([name, *sizes, ", ".join(map(str, one.get("connections", ())))])
+    return [markdown(rows), _picture("spread", "400 connections over four workers")]
+
+
+def _megabytes(size: float | None) -> str:
+    return f"{size / 1e6:.0f}" if size else "-"
+
+
+def _handover(results: Results) -> list[str]:
+    requests = results["handover"]["requests"]
+    lost = sum(not request["worker"] for request in requests)
+    return [
+        "### A hand-over",
+        _picture("handover", "Old and new workers, and their requests, in a reload"),
+        f"Of {len(requests)} requests of eight clients {lost} are lost.",
+    ]
 
 
 def replace(page: Path, tables: str) -> None:
-    """Put *tables* where the page has its old ones: behind `MARK`, to its end."""
-    head, mark, _ = page.read_text().partition(MARK)
-    page.write_text(f"{head}{mark}\n{tables}\n")
+    """Replace the tables of the page, from `MARK` to its end, by *tables*."""
+    head = page.read_text().partition(MARK)[0] if page.exists() else "# Benchmarks\n\n"
+    page.write_text(f"{head}{MARK}\n{tables}\n")
 
 
-def markdown(rows: list[list[str]]) -> str:
+def markdown(rows: Rows) -> str:
     """Return *rows* as a table; the first is its head."""
     lines = ["| " + " | ".join(row) + " |" for row in rows]
     rule = "|---" + "|--:" * (len(rows[0]) - 1) + "|"
@@ -115,6 +214,7 @@ def where(about: dict[str, Any]) -> str:
 
 def _about(about: dict[str, Any]) -> str:
     return (
-        f"{where(about)} Medians of {about['rounds']} rounds of "
-        f"{about['seconds']} s; memory with {about['connections']} idle connections."
+        f"{where(about)} Medians of {about['rounds']} rounds of {about['seconds']} s; "
+        f"memory with {about['connections']} idle connections; load average before: "
+        f"{about['load average before']}."
     )

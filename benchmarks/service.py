@@ -1,7 +1,7 @@
-"""A server with several workers, whose app can be released anew, well or badly.
+"""A server with several workers, whose app gets good and broken releases.
 
-Each peer has the options that its documentation has for the purpose (`COMMANDS`). A
-reload is ``HUP`` everywhere. What the workers did stands in a file that they write.
+Each peer runs with the options that its documentation has for the purpose (`COMMANDS`).
+A reload is ``HUP`` everywhere. The workers write what they do to a file.
 """
 
 from __future__ import annotations
@@ -97,7 +97,6 @@ class Service(Server):
         self.release("first")
         command = COMMANDS[name].format(workers=workers)
         super().__init__(name, command, directory / "log", directory)
-        self.parent = self._process.pid
 
     def release(self, name: str) -> None:
         """Put another release where the workers that start from now on find it."""
