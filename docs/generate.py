@@ -14,11 +14,11 @@ from pathlib import Path
 import reference
 from markdown import table as markdown_table
 
-from uvworker.config.contract import SECTIONS
-from uvworker.config.options import Options, Row, table
-from uvworker.config.row import Row as Setting
-from uvworker.config.row import never
+from uvworker.config.options import Option, Options, table
 from uvworker.config.sources import ELSEWHERE, variable_of
+from uvworker.config.support import Support as Setting
+from uvworker.config.support import never
+from uvworker.config.support_table import SECTIONS
 
 HEAD = """\
 # Settings and options
@@ -27,24 +27,24 @@ HEAD = """\
 
 Each gunicorn setting is honoured, or named at start with the reason. `python -m
 uvworker check`, followed by gunicorn's own arguments, says what your configuration
-does here without starting anything, and exits with 1 if it would not start, if
-`gunicorn.conf.py` holds a name that nobody knows, or if the app does not import.
+does, without a start. It exits with 1 if the service would not start, if
+`gunicorn.conf.py` has an unknown name, or if the app cannot be imported.
 
-- **gunicorn**: gunicorn keeps the setting itself, as with any worker.
-- **worker**: uvworker keeps it, whatever speaks HTTP.
-- **HTTP**: uvworker's HTTP protocol keeps it, so it does not hold with
+- **gunicorn**: gunicorn itself honours the setting, as with any worker.
+- **worker**: uvworker honours it, with any HTTP protocol.
+- **HTTP**: uvworker's HTTP protocol honours it. It has no effect with
   `http_parser = "python"` or a protocol class of your own. What concerns a request's
-  head holds over HTTP/2, too.
-- **in part**, **no**: what is missing, why, and what to use instead. Where it says
-  *refused*, gunicorn does not start if you change the setting and it cannot be kept
-  (for a limit: if you made it stricter).
-- A version is that of the first gunicorn which has the setting, where not all have.
+  head also holds for HTTP/2.
+- **in part**, **no**: what is not honoured, why, and what to use instead. *refused*
+  means that gunicorn does not start if you change the setting and it cannot be honoured
+  (a limit: if you make it stricter).
+- A version is the first gunicorn that has the setting, if not all have it.
 """
 
 OPTIONS_HEAD = """\
 ## Options
 
-What gunicorn has no setting for. In `gunicorn.conf.py`:
+Options are for what gunicorn has no setting for. In `gunicorn.conf.py`:
 
 ```python
 from uvworker import Worker
@@ -53,26 +53,27 @@ worker_class = Worker.configured(ws_ping_interval=10, max_rss="512M")
 ```
 
 In the environment, or with gunicorn's `--env`: the variable in the table. uvicorn's own
-options are read as its command line reads them, and an empty variable is not set. In a
+options are read as its command line reads them; an empty variable is not set. In a
 subclass: `CONFIG_KWARGS = {"ws_ping_interval": 10}`.
 
-The environment wins over `configured()`, which wins over `CONFIG_KWARGS`: what the
-operator says at start wins over the file, as gunicorn's command line does. An option
-that *overrides* a setting wins over it where both are given.
+The environment wins over `configured()`, which wins over `CONFIG_KWARGS`, because the
+operator sets it at start, as gunicorn's command line wins over the file. An option that
+*overrides* a setting wins if both are set.
 
-A wrong value, and a name that nobody knows, is refused at start. Sizes are bytes, or
-a number with K, M, G or T (powers of 1024); durations are seconds.
+A wrong value or an unknown name is refused at start, except for the variables that
+Kubernetes sets for a Service named `uvworker-...`. Sizes are bytes, or a number with K,
+M, G or T (powers of 1024); durations are seconds.
 """
 
 ELSEWHERE_HEAD = """\
-## uvicorn's parameters that do not apply
+## uvicorn's parameters that have no effect
 
-In `CONFIG_KWARGS` and `configured()` they are refused; as `UVICORN_*` variables they
-are reported.
+They are refused in `CONFIG_KWARGS` and `configured()`, and reported as `UVICORN_*`
+variables.
 """
 
 
-KEEPERS = {"protocol": "HTTP", "wsgi": "worker"}
+LAYERS = {"protocol": "HTTP", "wsgi": "worker"}
 
 
 def page() -> str:
@@ -84,8 +85,8 @@ def _settings() -> Iterator[str]:
     for section, rows in SECTIONS.items():
         yield f"## {section}\n"
         yield markdown_table(
-            ("setting", "kept by", "what happens here"),
-            ((_name(row), _keeper(row), _effect(row)) for row in rows),
+            ("setting", "honoured by", "what it does here"),
+            ((_name(row), _layer(row), _effect(row)) for row in rows),
         )
 
 
@@ -93,17 +94,17 @@ def _name(row: Setting) -> str:
     return f"`{row.name}`" + (f" ({row.since})" if row.since else "")
 
 
-def _keeper(row: Setting) -> str:
+def _layer(row: Setting) -> str:
     if not row.how:
         return "**no**"
-    keeper = KEEPERS.get(row.keeper, row.keeper)
-    return f"{keeper}, **in part**" if row.lacks else keeper
+    layer = LAYERS.get(row.layer, row.layer)
+    return f"{layer}, **in part**" if row.lacks else layer
 
 
 def _effect(row: Setting) -> str:
     refused = ""
     if row.refuse is not never:
-        only = " with another protocol" if row.keeper == "protocol" else ""
+        only = " with another protocol" if row.layer == "protocol" else ""
         refused = f"*refused*{only}"
     return "; ".join(filter(None, (row.how, row.lacks, refused)))
 
@@ -122,11 +123,11 @@ def _options() -> Iterator[str]:
         )
 
 
-def _option(name: str, row: Row, default: object) -> tuple[str, ...]:
+def _option(name: str, row: Option, default: object) -> tuple[str, ...]:
     overrides = f" Overrides `{row.setting}`." if row.setting else ""
     variable = f"`{variable_of(name, row)}`"
     doc = row.doc + overrides
-    return (f"`{name}`", variable, f"`{default!r}`", row.kind.allowed, doc)
+    return (f"`{name}`", variable, f"`{default!r}`", row.type.allowed, doc)
 
 
 def _elsewhere() -> Iterator[str]:

@@ -1,4 +1,9 @@
-"""The text of ``reference.md``: everything public, from where it is defined."""  # noqa: INP001  # beside scripts
+"""The text of ``reference.md``: everything public, from where it is defined.
+
+mkdocstrings was tried: it has a signature for each public name, but neither variables
+and defaults of options, nor the comments above settings, nor exit codes, and GitHub
+shows nothing of it.
+"""  # noqa: INP001  # beside scripts
 
 from __future__ import annotations
 
@@ -7,11 +12,12 @@ import inspect
 from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
+from types import ModuleType
 
 from markdown import table as markdown_table
 
 import uvworker
-from uvworker import defaults
+from uvworker import defaults, health
 from uvworker.config.arguments import Arguments
 from uvworker.config.options import Options, table
 from uvworker.config.sources import variable_of
@@ -22,8 +28,8 @@ HEAD = """\
 
 <!-- Written by docs/generate.py; change what it is read from instead. -->
 
-Everything public. What is not named here may change in any release. What the settings
-and options mean is in [settings.md](settings.md), how a worker lives in
+The whole public interface. Anything else may change in any release. Settings and
+options are described in [settings.md](settings.md), the life of a worker in
 [operations.md](operations.md).
 
 ## Worker classes
@@ -34,16 +40,16 @@ For gunicorn's `worker_class` (`-k`), as a string or, in `gunicorn.conf.py`, as 
 CONFIGURED = """\
 ## `Worker.configured(**options)`
 
-Every worker class has it. It returns a subclass with these options, each of which
-stands in [settings.md](settings.md) with its unit, its range and its variable. It is
-typed: `mypy --strict` finds a wrong name or value in `gunicorn.conf.py`. Nothing is
-checked in the call itself; a worker class that cannot be used is refused at start.
+A class method of every worker class. It returns a subclass with these options;
+[settings.md](settings.md) has the unit and range of each. It is typed: `mypy --strict`
+finds a wrong name or value in `gunicorn.conf.py`. The call itself checks nothing; a
+wrong option is refused at start.
 """
 
 ENVIRONMENT = {
     "`UVICORN_...`": "uvicorn's options, as its command line reads them",
     "`UVWORKER_...`": "uvworker's own options",
-    "`UVWORKER_ID`": "set in each worker: its number, the smallest that is free",
+    "`UVWORKER_ID`": "set in each worker: its number, the smallest free one",
     "`GUNICORN_CMD_ARGS`": "gunicorn's: further arguments of its command line",
     "`WEB_CONCURRENCY`, `PORT`": "read by gunicorn, and by `uvworker.defaults`",
 }
@@ -51,22 +57,68 @@ ENVIRONMENT = {
 DEFAULTS = """\
 ## `uvworker.defaults`
 
-Production settings for `gunicorn.conf.py` (`from uvworker.defaults import *`), or as
-all of it (`gunicorn -c python:uvworker.defaults main:app`).
+Production settings, to import in `gunicorn.conf.py` (`from uvworker.defaults import *`)
+or to use instead of it (`gunicorn -c python:uvworker.defaults main:app`).
 """
 
 CHECK = """\
 ## `python -m uvworker check [gunicorn's arguments] [APP_MODULE]`
 
-Says what a configuration does here, and imports the app; starts nothing. Exits with 0
-if the service would start, 1 if it would not, if a name in `gunicorn.conf.py` is
-nobody's or if the app does not import, and 2 where the arguments are wrong.
+Prints what a configuration does, and what of the machine does not fit it (CPUs, memory,
+descriptors, the backlog, the place of heartbeats, certificates), and imports the app,
+without a start. `--stop-timeout` is the time after which the engine kills, in seconds
+(`stop_grace_period`, `terminationGracePeriodSeconds`) or as the name of a systemd unit;
+a check that runs in a unit, say as `ExecStartPre`, asks systemd by itself.
+`--proxy-keepalive SECONDS` is how long the proxy keeps an idle connection. `--json`
+prints an object with a list of sentences for each section. Exits with 0 if the service
+would start; with 1 if it would not, if `gunicorn.conf.py` has an unknown name, or if
+the app cannot be imported; with 2 if the arguments are wrong. What the machine lacks is
+no reason to fail.
+"""
+
+TOP = """\
+## `python -m uvworker top [ADDRESS]`
+
+Shows in a terminal what `status` prints, with requests a second and the requests in
+flight, once a second, until `q` or Ctrl-C. A service that does not answer is asked on.
+Exits with 0, or with 2 if the arguments are wrong or there is no terminal.
+"""
+
+RELOAD = """\
+## `python -m uvworker reload [ADDRESS]`
+
+Sends `HUP` to the arbiter of the service whose `ops_bind` is ADDRESS, by default the
+variable `UVWORKER_OPS_BIND`, and waits. Exits with 0 once the new workers serve; with 1
+if they cannot boot and the old ones serve on, or if the service does not answer; with 2
+if the arguments are wrong.
+"""
+
+HEALTH = """\
+## `uvworker.health`
+
+The app's own checks, of what it cannot work without. Importing it has no effect.
+"""
+
+STACKS = """\
+## `python -m uvworker stacks [ID] [ADDRESS]`
+
+Prints the stacks of all threads and tasks of the worker with this number, or of all
+workers. ADDRESS is as for `status`. Exits with 0 if there is one to print, with 1 if
+the service or the worker does not answer, with 2 if the arguments are wrong.
+"""
+
+STATUS = """\
+## `python -m uvworker status [ADDRESS] [--json] [--quiet] [--watch]`
+
+Prints the status of the service whose `ops_bind` is ADDRESS, by default the variable
+`UVWORKER_OPS_BIND`. Exits with 0 if the service is ready, with 1 if it is not or does
+not answer, with 2 if the arguments are wrong.
 """
 
 SCOPE_HEAD = """\
-## What the app is told
+## The scope
 
-ASGI 3.0; HTTP 2.4 (over HTTP/2 2.3) and lifespan 2.0. Beyond what ASGI asks for:
+ASGI 3.0; HTTP 2.3, WebSocket 2.4 and lifespan 2.0. In addition to what ASGI requires:
 """
 
 SCOPE = {
@@ -76,8 +128,8 @@ SCOPE = {
         "the client's own certificate from Python 3.13 on"
     ),
     '`scope["client"]`, `scope["scheme"]`': (
-        "what a trusted proxy says of the client, by PROXY protocol or headers; "
-        "`client` is `None` on a unix socket whose proxy says nothing"
+        "from a trusted proxy's PROXY header or HTTP headers, if any; else `client` is "
+        "the peer, `None` on a unix socket"
     ),
     '`scope["server"]`': "`(path, None)` on a unix socket",
     '`scope["root_path"]`, `scope["path"]`': (
@@ -98,6 +150,11 @@ def page() -> str:
             *("## Environment\n", markdown_table(MEANING, ENVIRONMENT.items())),
             *(DEFAULTS, _defaults()),
             CHECK,
+            RELOAD,
+            STATUS,
+            TOP,
+            STACKS,
+            *(HEALTH, _functions(health)),
             *(SCOPE_HEAD, markdown_table(("where", "what"), SCOPE.items())),
             *("## Exit codes of a worker\n", _exits()),
         ]
@@ -160,6 +217,17 @@ def _assignments(path: str) -> Iterator[tuple[str, str, str]]:
             source, node.value
         )  # `unparse` varies by version
         yield f"`{name}`", f"`{value}`", why
+
+
+def _functions(module: ModuleType) -> str:
+    """Return the signature and the docstring of each public function of *module*."""
+    source = Path(str(module.__file__)).read_text()
+    lines = source.splitlines()
+    return "\n".join(
+        "\n".join(("```python", *lines[node.lineno - 1 : end], "```", ""))
+        for node in ast.parse(source).body
+        if isinstance(node, ast.FunctionDef) and (end := node.body[0].end_lineno)
+    )
 
 
 def _exits() -> str:
