@@ -401,6 +401,43 @@ def test_statsd_counts_requests_without_an_access_log(serve: Serve) -> None:
             seen.add(statsd.recv(4096).partition(b":")[0])
 
 
+def test_a_request_whose_client_left_is_counted_and_told_to_the_hook(
+    serve: Serve, tmp_path: Path
+) -> None:
+    app = """
+    async def app(scope, receive, send):
+        assert scope["type"] == "http"
+        if scope["path"] == "/begun":
+            await send({"type": "http.response.start", "status": 202, "headers": []})
+        print("asked", flush=True)
+        while (await receive())["type"] != "http.disconnect":
+            pass
+    """
+    conf = """
+def post_request(worker, req, environ, resp):
+    print("post", req.path, resp.status_code, flush=True)
+"""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as statsd:
+        statsd.bind(("127.0.0.1", 0))
+        statsd.settimeout(PATIENCE)
+        host, port = statsd.getsockname()
+        log = "--access-logfile", "access.log", "--access-logformat", "%(U)s %(s)s"
+        service = serve(app, "--statsd-host", f"{host}:{port}", *log, conf=conf)
+        for number, path in enumerate(["/begun", "/silent"], 1):
+            with service.connect() as client:
+                client.sendall(f"GET {path} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+                wait_for(lambda n=number: service.out.count("asked") == n, "the app")
+        wait_for(lambda: service.out.count("post") == 2, "the hook")
+        counted: set[bytes] = set()
+        while not {b"request.status.202", b"request.status.499"} <= counted:
+            name = statsd.recv(4096).partition(b":")[0]
+            counted.add(name.removeprefix(b"gunicorn."))
+    posts = [line for line in service.out.splitlines() if line.startswith("post")]
+    assert posts == ["post /begun 202", "post /silent 499"]
+    lines = tmp_path / "access.log"
+    wait_for(lambda: lines.read_text() == "/begun 202\n/silent 499\n", "the log")
+
+
 def test_request_hooks_are_called_around_the_app(serve: Serve) -> None:
     conf = """
 def pre_request(worker, req):
