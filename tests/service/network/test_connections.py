@@ -52,6 +52,18 @@ def test_a_request_without_one_good_host_is_400(serve: Serve) -> None:
     assert "malformed Host 'a/b'" in service.log
 
 
+@pytest.mark.parametrize(("http", "status"), [("auto", b" 200 "), ("h11", b" 400 ")])
+def test_only_h11_sees_a_second_blank_in_the_request_line(
+    serve: Serve, http: str, status: bytes
+) -> None:
+    """RFC 9112 section 3 allows both: httptools skips it, and its callbacks hide it."""
+    service = serve(env={"UVICORN_HTTP": http})
+    end = b"Host: a\r\nConnection: close\r\n\r\n"
+    for line in b"GET  / HTTP/1.1\r\n", b"GET /  HTTP/1.1\r\n":
+        assert status in ask(service, line + end)
+    assert b" 400 " in ask(service, b"GET\t/ HTTP/1.1\r\n" + end)
+
+
 def test_a_coding_that_nobody_decodes_is_501(serve: Serve) -> None:
     head = b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n"
     assert b" 501 " in ask(serve(), head + b"0\r\n\r\n")
