@@ -80,8 +80,10 @@ def test_a_page_names_variables_that_exist(page: str) -> None:
 
 
 @pytest.mark.timeout(600)  # mypy reads whole frameworks, for the first time
-def test_files_in_the_pages_pass_strict_mypy(tmp_path: Path) -> None:
-    for block in (b for b in BLOCKS if b.language == "python" and b.file):
+def test_python_in_the_pages_passes_strict_mypy(tmp_path: Path) -> None:
+    """But for the reference: signatures without their bodies, out of typed code."""
+    pages = (block for block in BLOCKS if block.page != "reference.md")
+    for block in (block for block in pages if block.language == "python"):
         stem = f"{block}".replace(".md:", "_").replace("-", "_")
         (tmp_path / f"{stem}.py").write_text(block.text)
     done = subprocess.run(
