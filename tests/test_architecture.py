@@ -21,9 +21,12 @@ WINGS = {
     "access": {"app"},
     "app": set(),
     "config": set(),
+    "diagnosis": {"shared_memory"},
     "http": {"accept", "access", "app"},
+    "machine": set(),
     "operations": {"access", "app"},
-    "process": set(),
+    "process": {"diagnosis", "machine", "shared_memory"},
+    "shared_memory": set(),
     "websocket": {"app"},
 }
 

@@ -11,7 +11,7 @@ The rooms in front, and the wings by what flows through them::
     shared         what all workers of one arbiter share
     health         the app's own health checks: its public functions
     observation    the facts of a service, for an operator
-    observed       what one worker tells of itself
+    worker_report  what one worker tells of itself
     operations_thread  what answers an operator, put together
     defaults       production settings to import in gunicorn.conf.py
     __main__       python -m uvworker COMMAND
@@ -20,7 +20,10 @@ The rooms in front, and the wings by what flows through them::
     migration/     the shape of uvicorn's own worker class, for its subclasses
 
     config/        a setting: from cfg and environment to frozen values
-    process/       a signal and a heartbeat
+    process/       a signal and a heartbeat: boot, hand-over, recycling, exits
+    shared_memory/ what the workers of one arbiter know of one another
+    diagnosis/     what a worker does at this moment, from its stacks
+    machine/       what the kernel, the container and systemd say
     accept/        a connection, until its first byte of HTTP
     http/          a request
     websocket/     a message
@@ -30,7 +33,9 @@ The rooms in front, and the wings by what flows through them::
 
 Imports run one way: the rooms in front use the wings; `http` uses `accept`, `access`
 and `app`; `operations` uses `access` and `app`; `access` and `websocket` use `app`;
-no other wing imports another. `tests/test_architecture.py` checks this.
+`process` uses `shared_memory`, `diagnosis` and `machine`; `diagnosis` uses
+`shared_memory`; no other wing imports another.
+`tests/test_architecture.py` checks this.
 """
 
 from importlib import import_module

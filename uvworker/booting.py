@@ -28,27 +28,19 @@ from .config import env_file, settings
 from .config.report import Refused, report
 from .config.sources import OptionError
 from .configured import ConfiguredWorker
+from .diagnosis import stacks
 from .observation import Observation
-from .observed import Observed
 from .operations.statsd import Statsd
 from .operations_thread import operations_thread
-from .process import (
-    children,
-    deaths,
-    exits,
-    heartbeat,
-    in_flight,
-    log_files,
-    logs,
-    signals,
-    stacks,
-)
+from .process import children, deaths, exits, heartbeat, log_files, logs, signals
 from .process.boot import Boot
-from .process.history import Exit
 from .process.recycling import Recycling
-from .process.scoreboard import State
 from .process.siblings import Siblings
 from .server import Server
+from .shared_memory import in_flight
+from .shared_memory.history import Exit
+from .shared_memory.scoreboard import State
+from .worker_report import WorkerReport
 
 # Failures whose message says enough; they are logged without a traceback.
 PLAIN = (
@@ -99,7 +91,7 @@ class BootingWorker(ConfiguredWorker):
         )
         # An old gunicorn opens one listener for all workers here; it is served.
         self._own_listeners = not self.sockets and is_possible(self.cfg)
-        self._observed: Observed | None = None
+        self._worker_report: WorkerReport | None = None
         self._statsd: Statsd | None = None
         self._register: in_flight.Register | None = None
         self._stacks: heartbeat.Stacks | None = None
@@ -185,8 +177,8 @@ class BootingWorker(ConfiguredWorker):
                 failure, exits.APP_NOT_LOADED if not_loaded else exits.BOOT_FAILED
             )
         finally:
-            if self._observed is not None:
-                self._observed.stop()
+            if self._worker_report is not None:
+                self._worker_report.stop()
 
     def _settle_logs(self) -> None:
         """Repair the loggers, which the app's code may have configured."""
@@ -196,16 +188,16 @@ class BootingWorker(ConfiguredWorker):
 
     def _watch_children(self) -> None:
         listeners = [listener.sock for listener in self.sockets]
-        if self._observed is not None:
-            listeners += self._observed.listeners
+        if self._worker_report is not None:
+            listeners += self._worker_report.listeners
         children.watch(listeners, lambda: self._loop, self._detach)
 
     def _detach(self) -> None:
         """Keep a process that the app forked from shared memory, files and clients."""
         self._slot.detach()
         self._problems.detach()
-        if self._observed is not None:
-            self._observed.detach()
+        if self._worker_report is not None:
+            self._worker_report.detach()
         if self._register is not None:
             self._register.detach()
         self._access_log.forget()
@@ -295,13 +287,13 @@ class BootingWorker(ConfiguredWorker):
                 sample=self._sample,
             )
             # Known before it starts: a TERM meanwhile has to stop it.
-            self._observed = Observed(shared, self._slot, thread)
-            self._observed.start()
+            self._worker_report = WorkerReport(shared, self._slot, thread)
+            self._worker_report.start()
 
     def _sample(self) -> None:
         """Publish the counts, on the operations thread, and sample the totals."""
-        if self._observed is not None:
-            self._observed.publish()
+        if self._worker_report is not None:
+            self._worker_report.publish()
         self._observation.sample()
 
     def _take_group(self) -> None:

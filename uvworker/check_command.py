@@ -29,8 +29,8 @@ from .config import logconfig
 from .config.options import Options
 from .config.verdict import verdict_of
 from .configured import ConfiguredWorker
+from .machine import units
 from .machine_check import findings
-from .process import units
 
 PROGRAM = "python -m uvworker check"
 USAGE = (

@@ -25,8 +25,8 @@ from .config.report import Refused, report, unspoken_http2
 from .config.requirements import unmet
 from .config.sources import OptionError, resolve, unapplied
 from .config.unknown_names import unknown_names
+from .machine import notify_socket, shortages
 from .operations.listener import AddressError
-from .process import notify_socket, shortages
 from .process.heartbeat_file import HeartbeatFile, WorkerTmp
 from .shared import Shared
 

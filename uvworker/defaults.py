@@ -10,8 +10,8 @@ differs, or use the module as the whole configuration::
 
 import os
 
-from .process.control_socket import can_have_control_socket
-from .process.cpus import usable_cpus
+from .machine.control_socket import can_have_control_socket
+from .machine.cpus import usable_cpus
 
 __all__ = [
     "accesslog",

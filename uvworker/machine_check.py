@@ -14,7 +14,7 @@ from .accept.distrust import distrust
 from .booting import load_certificates
 from .config import settings
 from .config.options import Options
-from .process import shortages
+from .machine import shortages
 
 DAY = 86_400  # seconds
 SOON = 14  # days; certificates that renew themselves do so a month before

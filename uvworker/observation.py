@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from .access import tally
+from .machine import backlog
 from .operations import health
 from .operations.facts import (
     Counts,
@@ -35,13 +36,12 @@ from .operations.facts import (
 )
 from .operations.health import Verdict
 from .operations.probes import Probes
-from .process import backlog
-from .process.counters import GENERATIONS, Count
-from .process.generations import Outcome
 from .process.heartbeat import orphaned, period
-from .process.in_flight import RequestTable
-from .process.scoreboard import WorkerView
 from .shared import Shared
+from .shared_memory.counters import GENERATIONS, Count
+from .shared_memory.generations import Outcome
+from .shared_memory.in_flight import RequestTable
+from .shared_memory.scoreboard import WorkerView
 
 PACKAGES = ("uvworker", "gunicorn", "uvicorn")
 VERSIONS = {

@@ -10,14 +10,14 @@ import asyncio
 import threading
 from collections.abc import Callable
 
+from .diagnosis import stacks
 from .observation import Observation
 from .operations.endpoints import Endpoints
 from .operations.relay import Relay, Unanswered
 from .operations.server_thread import ServerThread
-from .process import stacks
-from .process.scoreboard import Slot
 from .protocols import operations_protocol
 from .shared import Shared
+from .shared_memory.scoreboard import Slot
 
 IN_C = b"C code holds its interpreter. Its threads, the innermost call first:\n\n"
 

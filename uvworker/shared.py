@@ -14,17 +14,19 @@ import time
 from typing import Any
 
 from .access import tally
+from .diagnosis.c_stacks import StackFile
+from .machine import notify_socket
 from .operations import listener
 from .operations.last_warnings import LastWarnings
 from .operations.trend import Trend
-from .process import counters, exits, notify_socket, signals
-from .process.c_stacks import StackFile
-from .process.generations import Generations
-from .process.in_flight import RequestTable
-from .process.ledger import Ledger
-from .process.problems import ProblemTable
-from .process.scoreboard import SLOTS, Scoreboard
+from .process import exits, signals
 from .process.systemd import Notifier
+from .shared_memory import counters
+from .shared_memory.generations import Generations
+from .shared_memory.in_flight import RequestTable
+from .shared_memory.ledger import Ledger
+from .shared_memory.problems import ProblemTable
+from .shared_memory.scoreboard import SLOTS, Scoreboard
 
 
 class Shared:

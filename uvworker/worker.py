@@ -22,16 +22,17 @@ from .app.interface import NotServable
 from .app.lifespan import Lifespan, LifespanFailed
 from .assembly import Assembly, Parts, assemble
 from .booting import BootingWorker
-from .process import children, heartbeat, shortages, signals
+from .diagnosis.slow_requests import SlowRequests
+from .diagnosis.stalls import StallWatch
+from .machine import shortages
+from .process import children, heartbeat, signals
 from .process.app_exit import AppExit
-from .process.history import Exit
 from .process.loop import cancel, spawn
 from .process.retirement import Retirement
-from .process.scoreboard import State
-from .process.slow_requests import SlowRequests
-from .process.stalls import StallWatch
 from .process.stop import CANCEL_WINDOW, Deadlines
 from .server import Server, Stage
+from .shared_memory.history import Exit
+from .shared_memory.scoreboard import State
 
 STATES = {Stage.DRAINING: State.DRAINING, Stage.LEAVING: State.LEAVING}
 
@@ -85,7 +86,7 @@ class Worker(BootingWorker):
         return self._assembly.config.get_loop_factory()
 
     def _assemble(self) -> Assembly:
-        tally = self._observed.tally if self._observed else None
+        tally = self._worker_report.tally if self._worker_report else None
         probes = self._observation.probes(
             root=self._settings.root_path,
             ready=self._options.ready_path,
@@ -184,7 +185,7 @@ class Worker(BootingWorker):
 
     def _run_checks(self) -> Checks | None:
         """Run the app's checks if anybody can ask for their results."""
-        if self._observed is None and self._options.ready_path is None:
+        if self._worker_report is None and self._options.ready_path is None:
             return None
         return Checks(spawn, returned=children.exit_if_child, report=self._checked)
 
@@ -216,8 +217,8 @@ class Worker(BootingWorker):
                 self._warn_of_memory()
             if self._statsd is not None:
                 self._statsd.booted(self._slot.boot_seconds)
-            if self._observed is not None:
-                self._observed.serve(self._running.acceptor, self._stalls)
+            if self._worker_report is not None:
+                self._worker_report.serve(self._running.acceptor, self._stalls)
             if self._stalls is not None:
                 self._stalls.start()
         else:
@@ -244,7 +245,8 @@ class Worker(BootingWorker):
         self._beat_at = now
         self._siblings.refresh(now)
         if self._running.started:
-            websockets = self._observed.tally.websockets if self._observed else 0
+            report = self._worker_report
+            websockets = report.tally.websockets if report else 0
             tasks = len(self._running.server_state.tasks)
             # An open WebSocket has a task too; one that is closed may have none.
             self._slot.requests_in_flight = max(tasks - websockets, 0)

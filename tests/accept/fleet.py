@@ -19,8 +19,8 @@ import uvloop
 from uvworker.accept.acceptor import Acceptor, Connections
 from uvworker.accept.handshakes import Handshakes
 from uvworker.accept.tls import Certificates
-from uvworker.process.scoreboard import Scoreboard, Slot, State
 from uvworker.process.siblings import Siblings
+from uvworker.shared_memory.scoreboard import Scoreboard, Slot, State
 
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.new_event_loop,

@@ -28,8 +28,8 @@ from uvworker.accept import handshakes
 from uvworker.accept.acceptor import Acceptor, Connections
 from uvworker.accept.handshakes import Handshakes
 from uvworker.accept.tls import Certificates, Files
-from uvworker.process.scoreboard import State
 from uvworker.process.siblings import SILENT
+from uvworker.shared_memory.scoreboard import State
 
 from .fleet import LOOPS, Greeter, fleet, until
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import trustme
 
-from uvworker.process import shortages
-from uvworker.process.cpus import usable_cpus
+from uvworker.machine import shortages
+from uvworker.machine.cpus import usable_cpus
 
 COMMAND = [sys.executable, "-m", "uvworker", "check", "-k", "uvworker.Worker"]
 APP = "async def app(scope, receive, send): ...\n"

@@ -28,7 +28,7 @@ from uvworker.process.handover import (
     may_recycle,
     pause_after_failed_boot,
 )
-from uvworker.process.scoreboard import State, WorkerView
+from uvworker.shared_memory.scoreboard import State, WorkerView
 
 
 def view(age: int, state: State = State.SERVING, **changes: object) -> WorkerView:

@@ -9,7 +9,8 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from uvworker.process.recycling import Recycling, resident_memory
+from uvworker.machine.memory import resident_memory
+from uvworker.process.recycling import Recycling
 
 
 async def app(_scope: object, _receive: object, _send: object) -> None:

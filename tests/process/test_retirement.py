@@ -7,7 +7,7 @@ import logging
 
 from uvworker.process.recycling import Recycling
 from uvworker.process.retirement import YOUNGEST_EXTRA, Retirement
-from uvworker.process.scoreboard import Scoreboard, Slot
+from uvworker.shared_memory.scoreboard import Scoreboard, Slot
 
 from .test_scoreboard import end, spawn
 

@@ -19,9 +19,9 @@ from gunicorn.workers import base
 from ..assembly import Assembly
 from ..process.heartbeat import clock
 from ..process.loop import cancel, spawn, unlisted
-from ..process.scoreboard import State
 from ..process.stop import CANCEL_WINDOW
 from ..server import Server, Stage
+from ..shared_memory.scoreboard import State
 from .configuration import WithConfig
 
 # Seconds that tasks beside the worker's own have after it, if they look at `alive`.

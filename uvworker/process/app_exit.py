@@ -12,10 +12,10 @@ import functools
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from ..shared_memory.history import Exit
+from ..shared_memory.scoreboard import Slot, State
 from . import children, exits
-from .history import Exit
 from .loop import turn
-from .scoreboard import Slot, State
 
 # Seconds until the worker acts on it: if a signal was the cause, the loop handles that
 # signal within a few turns, and the worker leaves by it.

@@ -12,9 +12,10 @@ import time
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from . import exits, stacks
+from ..diagnosis import stacks
+from ..shared_memory.scoreboard import Scoreboard, Slot
+from . import exits
 from .handover import pause_after_failed_boot, pause_between_boots
-from .scoreboard import Scoreboard, Slot
 
 # Seconds that a worker waits for the TERM of a halt that a sibling has caused. It runs
 # out only if that sibling was killed before it could exit.

@@ -14,8 +14,8 @@ from contextlib import suppress
 from types import FrameType
 from typing import TypeAlias
 
-from .history import Exit
-from .scoreboard import Scoreboard
+from ..shared_memory.history import Exit
+from ..shared_memory.scoreboard import Scoreboard
 
 Handler: TypeAlias = Callable[[int, FrameType | None], object]
 

@@ -28,7 +28,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import Enum, auto
 
-from .scoreboard import State, WorkerView
+from ..shared_memory.scoreboard import State, WorkerView
 
 LONGEST_PAUSE = 30.0  # seconds between attempts to boot, once they have kept failing
 RESPAWN = 2.0  # seconds in which the arbiter has surely replaced a worker that died

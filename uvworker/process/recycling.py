@@ -7,25 +7,17 @@ whose turn it is, and recycling itself is a drain.
 
 from __future__ import annotations
 
-import os
 import random
-import resource
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from ..machine.memory import MEGABYTE, resident_memory
 
 # A worker waits for its turn until it exceeds a limit this many times: one that leaks
 # fast must not take the machine down while it waits.
 HARD = 2
-
-STATM = Path("/proc/self/statm")
-MEGABYTE = 1024 * 1024
-
-
-class NoMemoryFigure(Exception):  # noqa: N818  reads better where it is raised
-    """The resident memory of this process cannot be read on this system."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +35,8 @@ class Recycling:
     *max_requests*: requests and WebSockets; 0 for no limit.
     *max_rss*: bytes; *max_lifetime*: seconds; None for no limit.
     The jitters, in the units of their limits, are drawn here.
-    Raises :class:`NoMemoryFigure` if *max_rss* cannot be watched.
+    Raises :class:`~uvworker.machine.memory.NoMemoryFigure` if *max_rss* cannot be
+    watched.
     """
 
     def __init__(
@@ -109,25 +102,6 @@ class Recycling:
             text = f"{_megabytes(rss)} resident, max_rss {_megabytes(self._max_rss)}"
             return Reason("max_rss", text, rss >= self._max_rss * HARD)
         return None
-
-
-def resident_memory() -> int:
-    """Return the bytes of this process that are in memory now, as ``ps`` shows them.
-
-    Not ``getrusage``, whose figure is the highest that there ever was. Raises
-    :class:`NoMemoryFigure` without ``/proc`` and without psutil.
-    """
-    try:
-        return int(STATM.read_bytes().split()[1]) * resource.getpagesize()
-    except OSError:
-        pass
-    try:
-        import psutil  # type: ignore[import-untyped,unused-ignore]  # noqa: PLC0415
-    except ImportError:
-        raise NoMemoryFigure(
-            "max_rss needs /proc or psutil: pip install psutil"
-        ) from None
-    return int(psutil.Process(os.getpid()).memory_info().rss)
 
 
 def _megabytes(size: int) -> str:

@@ -10,10 +10,10 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from ..shared_memory.history import Exit
+from ..shared_memory.scoreboard import Scoreboard, Slot, State, WorkerView
 from .handover import HandOver, Verdict, may_recycle
-from .history import Exit
 from .recycling import Recycling
-from .scoreboard import Scoreboard, Slot, State, WorkerView
 
 DECIDE_PERIOD = 0.1  # seconds between two looks at the siblings that take over
 MOST_YIELDS = 10  # looks, a second in all

@@ -10,7 +10,7 @@ import math
 import time
 from typing import TypeAlias
 
-from .scoreboard import MICROSECONDS, Column, Scoreboard, Slot, State
+from ..shared_memory.scoreboard import MICROSECONDS, Column, Scoreboard, Slot, State
 
 SILENT = 3.0  # seconds without a heartbeat, which come once a second: it is hung
 

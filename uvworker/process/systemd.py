@@ -22,10 +22,10 @@ from contextlib import suppress
 from types import FrameType
 from typing import Any
 
-from . import notify_socket
-from .generations import Generation, Generations, Outcome
-from .notify_socket import NotifySocket
-from .scoreboard import Scoreboard, State, WorkerView
+from ..machine import notify_socket
+from ..machine.notify_socket import NotifySocket
+from ..shared_memory.generations import Generation, Generations, Outcome
+from ..shared_memory.scoreboard import Scoreboard, State, WorkerView
 
 PERIOD = 1.0  # seconds between two looks
 BOOT_PERIOD = 0.1  # seconds, during a start or a reload, for whose end somebody waits

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import HELLO, Serve
 from tests.tools.service import Service, gunicorn_lacks, heartbeat_files, wait_for
-from uvworker.process.cpus import usable_cpus
+from uvworker.machine.cpus import usable_cpus
 
 CONF = Path(__file__).parents[3] / "conf" / "gunicorn.conf.py"
 

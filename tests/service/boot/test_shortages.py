@@ -10,7 +10,7 @@ import pytest
 from tests.conftest import HELLO, Serve
 
 LIMIT = """
-from uvworker.process import shortages
+from uvworker.machine import shortages
 shortages.memory_limit = lambda: {} * shortages.MEGABYTE
 """
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from uvworker.process import stacks
+from uvworker.diagnosis import stacks
 
 
 async def wait_here() -> None:

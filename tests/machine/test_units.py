@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from uvworker.process import units
+from uvworker.machine import units
 
 
 @pytest.mark.parametrize(

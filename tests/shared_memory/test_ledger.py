@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from uvworker.process.ledger import Ledger
+from uvworker.shared_memory.ledger import Ledger
 
 
 def test_a_successor_goes_on_where_its_predecessor_ended() -> None:

@@ -20,7 +20,7 @@ import sys
 import time
 from contextlib import suppress
 
-from .scoreboard import Slot, WorkerView
+from ..shared_memory.scoreboard import Slot, WorkerView
 
 AVAILABLE = sys.platform == "linux" and hasattr(os, "memfd_create")
 SIGNAL = signal.SIGRTMIN + 7 if AVAILABLE else 0  # which nothing else is known to use

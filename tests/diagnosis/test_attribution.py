@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from uvworker.process import attribution
+from uvworker.diagnosis import attribution
 
 SCOPE = {"type": "http", "method": "GET", "path": "/a", "query_string": b"token=secret"}
 

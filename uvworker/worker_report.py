@@ -12,14 +12,14 @@ import time
 
 from .accept.acceptor import Acceptor
 from .access.tally import Tally
+from .diagnosis.stalls import StallWatch
 from .operations.server_thread import ServerThread
-from .process.counters import Count, Counters, most_descriptors, open_descriptors
-from .process.scoreboard import Slot
-from .process.stalls import StallWatch
 from .shared import Shared
+from .shared_memory.counters import Count, Counters, most_descriptors, open_descriptors
+from .shared_memory.scoreboard import Slot
 
 
-class Observed:
+class WorkerReport:
     """One worker's part of the metrics, and the thread that answers for all workers.
 
     *slot*: gets what it has now; its counts go to the ledgers of *shared*.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from uvworker.process.backlog import waiting
+from uvworker.machine.backlog import waiting
 
 
 @pytest.mark.parametrize("family", [socket.AF_INET, socket.AF_UNIX])

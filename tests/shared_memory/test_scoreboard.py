@@ -19,8 +19,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from uvworker.process.scoreboard import FORGIVEN, Scoreboard, Slot, State
 from uvworker.process.siblings import SILENT, TURNS, Siblings
+from uvworker.shared_memory.scoreboard import FORGIVEN, Scoreboard, Slot, State
 
 
 @pytest.fixture

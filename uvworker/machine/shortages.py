@@ -14,7 +14,7 @@ from pathlib import Path
 
 from . import cgroups
 from .cpus import usable_cpus
-from .recycling import MEGABYTE, NoMemoryFigure, resident_memory
+from .memory import MEGABYTE, NoMemoryFigure, resident_memory
 
 # Descriptors of a worker beside its connections: logs, listeners, the loop, the app's.
 BESIDE = 64

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from uvworker.process.shortages import memory_limit
+from uvworker.machine.shortages import memory_limit
 
 V2 = ("0::/app\n", "30 23 0:26 / {mount} rw - cgroup2 cgroup2 rw\n", "memory.max")
 V1 = (

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from uvworker.process.in_flight import ROWS, RequestTable
+from uvworker.shared_memory.in_flight import ROWS, RequestTable
 
 SCOPE = {"type": "http", "method": "GET", "raw_path": b"/a/path"}
 

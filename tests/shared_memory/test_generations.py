@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.process.test_handover import view
-from uvworker.process.generations import KEPT, Generation, Generations, Outcome
-from uvworker.process.scoreboard import State, WorkerView
+from uvworker.shared_memory.generations import KEPT, Generation, Generations, Outcome
+from uvworker.shared_memory.scoreboard import State, WorkerView
 
 START = Generation(number=1, first_age=1, wanted=2, began=0)
 RELOAD = Generation(number=2, first_age=3, wanted=2, began=0)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from uvworker.process.cpus import usable_cpus
+from uvworker.machine.cpus import usable_cpus
 
 ALL = len(os.sched_getaffinity(0))
 
@@ -79,7 +79,7 @@ def test_the_affinity_mask_counts() -> None:
     """Asked in a process of its own, confined to one CPU as `taskset` does."""
     code = (
         "import os; os.sched_setaffinity(0, [min(os.sched_getaffinity(0))]);"
-        "from uvworker.process.cpus import usable_cpus; print(usable_cpus())"
+        "from uvworker.machine.cpus import usable_cpus; print(usable_cpus())"
     )
     answer = subprocess.run(
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
