@@ -23,6 +23,7 @@ WINGS = {
     "config": set(),
     "diagnosis": {"shared_memory"},
     "http": {"accept", "access", "app"},
+    "http2": {"http"},
     "machine": set(),
     "operations": {"access", "app"},
     "process": {"diagnosis", "machine", "shared_memory"},
@@ -42,7 +43,7 @@ DOORS = {
     },
     "httptools": {"http.reading", "http.target"},
     "websockets": {"websocket.frames"},
-    "zttp": {"http.http2", "http.http2_wire"},
+    "zttp": {"http2.connection", "http2.wire"},
 }
 
 

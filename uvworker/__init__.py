@@ -26,6 +26,7 @@ The rooms in front, and the wings by what flows through them::
     machine/       what the kernel, the container and systemd say
     accept/        a connection, until its first byte of HTTP
     http/          a request
+    http2/         a connection of HTTP/2, whose streams are requests
     websocket/     a message
     access/        the record of an answered request
     app/           the app: interface, lifespan, checks, WSGI, the --reload page
@@ -33,8 +34,8 @@ The rooms in front, and the wings by what flows through them::
 
 Imports run one way: the rooms in front use the wings; `http` uses `accept`, `access`
 and `app`; `operations` uses `access` and `app`; `access` and `websocket` use `app`;
-`process` uses `shared_memory`, `diagnosis` and `machine`; `diagnosis` uses
-`shared_memory`; no other wing imports another.
+`http2` uses `http`; `process` uses `shared_memory`, `diagnosis` and `machine`;
+`diagnosis` uses `shared_memory`; no other wing imports another.
 `tests/test_architecture.py` checks this.
 """
 

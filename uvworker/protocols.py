@@ -89,7 +89,7 @@ def _http2(settings: Settings) -> type | None:
     if "h2" not in settings.http_protocols:
         return None
     try:
-        from .http.http2 import HTTP2Connection  # noqa: PLC0415
+        from .http2.connection import HTTP2Connection  # noqa: PLC0415
     except ImportError:
         raise NotServable(
             "HTTP/2 needs Python 3.11 and zttp: "

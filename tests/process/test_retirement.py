@@ -9,7 +9,7 @@ from uvworker.process.recycling import Recycling
 from uvworker.process.retirement import YOUNGEST_EXTRA, Retirement
 from uvworker.shared_memory.scoreboard import Scoreboard, Slot
 
-from .test_scoreboard import end, spawn
+from ..shared_memory.test_scoreboard import end, spawn
 
 Drained = list[tuple[bool, float]]  # whether nobody else accepts, seconds to go on
 

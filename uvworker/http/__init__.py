@@ -11,7 +11,4 @@ below it::
     reading     bytes to requests, within `limits`; `target`, `codings`
     cycle       one request as the app sees it: `receive`, `send`; `head`
     service     what all connections share; `deadlines`, `refusal`, `forwarded`
-
-An HTTP/2 connection is `http2`, on `http2_wire`, `http2_head` and `http2_frames`; each
-of its requests is a `stream`, a subclass of the cycle.
 """

@@ -29,6 +29,19 @@ DATE = b"\r\ndate: "
 # Lines that are read; all others are written as they are.
 READ = frozenset((CONTENT_LENGTH, TRANSFER_ENCODING, CONNECTION, SERVER, DATE))
 
+# RFC 9113 section 8.2.2: fields of a connection, which no stream has. Apps written for
+# HTTP/1.1 send them, and the client would have to take the response for malformed.
+OF_A_CONNECTION = frozenset(
+    (
+        b"connection",
+        b"keep-alive",
+        b"proxy-connection",
+        b"te",
+        b"transfer-encoding",
+        b"upgrade",
+    )
+)
+
 # All bytes below a space except the tab, and DEL: RFC 9110 section 5.5.
 CONTROLS = bytes({*range(0x20), 0x7F} - {0x09})
 

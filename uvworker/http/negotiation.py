@@ -11,9 +11,9 @@ from __future__ import annotations
 import asyncio
 
 from .connection import Connection
+from .head import OF_A_CONNECTION
 from .phases import FRESH
 from .refusal import malformed
-from .stream import OF_A_CONNECTION
 
 AGREED = "h2"  # ALPN's name of HTTP/2 over TLS
 

@@ -16,13 +16,13 @@ from typing import Any, ClassVar
 
 import zttp
 
-from .answering import CLIENT_LEFT
-from .connection import Connection
-from .deadlines import NEVER, unacknowledged
-from .http2_head import check, describe
-from .http2_wire import Framing
-from .refusal import BODY_TOO_LONG, RETRY_AFTER, Refusal
+from ..http.answering import CLIENT_LEFT
+from ..http.connection import Connection
+from ..http.deadlines import NEVER, unacknowledged
+from ..http.refusal import BODY_TOO_LONG, RETRY_AFTER, Refusal
+from .head import check, describe
 from .stream import Stream, fields_of
+from .wire import Framing
 
 # Error codes: RFC 9113 section 7.
 NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL = 0, 2, 7, 8

@@ -15,9 +15,9 @@ from typing import Any
 import zttp
 from zttp import H2Settings
 
-from . import http2_frames
-from .connection import Connection
-from .head import Header
+from ..http.connection import Connection
+from ..http.head import Header
+from . import frames
 from .stream import HIGH_WATER, Stream
 
 ENHANCE_YOUR_CALM = 11  # an error code: RFC 9113 section 7
@@ -104,7 +104,7 @@ class Framing(asyncio.Protocol, ABC):
             H2Settings.MAX_HEADER_LIST_SIZE: self.limits.header_list,
             H2Settings.ENABLE_CONNECT_PROTOCOL: 0,  # no WebSocket over HTTP/2
         }
-        preface = http2_frames.lowered(self.wire.data_to_send(), ceilings)
+        preface = frames.lowered(self.wire.data_to_send(), ceilings)
         self.transport.write(preface)
         if data:
             self.data_received(data)
@@ -162,8 +162,8 @@ class Framing(asyncio.Protocol, ABC):
         meanwhile, as over HTTP/1.1, would hold up all other streams.
         """
         kept = []
-        for frame in http2_frames.frames(data):
-            number, size = http2_frames.window_of(frame)
+        for frame in frames.frames(data):
+            number, size = frames.window_of(frame)
             stream = self.streams.get(number)
             if stream is not None and stream.buffered > HIGH_WATER:
                 stream.credit += size
@@ -174,7 +174,7 @@ class Framing(asyncio.Protocol, ABC):
     def grant(self, stream: Stream) -> None:
         """Let the client send more of the body: its app has read."""
         credit, stream.credit = stream.credit, 0
-        self.transport.write(http2_frames.grant(stream.wire.stream_id, credit))
+        self.transport.write(frames.grant(stream.wire.stream_id, credit))
 
     # -- floods
 

@@ -10,28 +10,15 @@ import asyncio
 from collections.abc import Iterable
 from typing import Any, Protocol
 
-from .cycle import Cycle
-from .deadlines import NEVER
-from .head import BODILESS, CONTROLS, NAMES, UNFRAMED, Header
-from .receiving import Message
-from .service import Service
+from ..http.cycle import Cycle
+from ..http.deadlines import NEVER
+from ..http.head import BODILESS, CONTROLS, NAMES, OF_A_CONNECTION, UNFRAMED, Header
+from ..http.receiving import Message
+from ..http.service import Service
 
 # Bytes that wait for the client's window before the app has to, and bytes of body that
 # wait for the app before the client has to: as many as over HTTP/1.1.
 HIGH_WATER = 65536
-
-# RFC 9113 section 8.2.2: fields of a connection, which no stream has. Apps written for
-# HTTP/1.1 send them, and the client would have to take the response for malformed.
-OF_A_CONNECTION = frozenset(
-    (
-        b"connection",
-        b"keep-alive",
-        b"proxy-connection",
-        b"te",
-        b"transfer-encoding",
-        b"upgrade",
-    )
-)
 
 
 class Link(Protocol):

@@ -10,10 +10,10 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import unquote
 
-from .connection import Connection
-from .head import Header
-from .limits import UNLIMITED, Limits
-from .refusal import (
+from ..http.connection import Connection
+from ..http.head import Header
+from ..http.limits import UNLIMITED, Limits
+from ..http.refusal import (
     BODY_TOO_LONG,
     FIELD_TOO_LONG,
     LINE_TOO_LONG,
@@ -21,7 +21,7 @@ from .refusal import (
     Refusal,
     malformed,
 )
-from .target import HOST, check_host
+from ..http.target import HOST, check_host
 
 # What HTTP/1.1 writes around method and target, and around a field's name and value:
 # gunicorn counts it, and so a limit means the same for both.
