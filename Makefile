@@ -10,12 +10,13 @@ BIN := .venv/bin
 test: .venv/tox
 	$(BIN)/tox run $(TOX_ARGS)
 
-# What one runs before each commit: format, lint, types, and the tests of every wing that
-# start no service. They wait more than they compute.
+# What one runs before each commit, in under a minute: format, lint, types, and the tests
+# that neither start a service nor wait for seconds.
 .PHONY: fast
 fast: lint
-	$(BIN)/pytest -q -n 8 --dist worksteal -m "not alone" --ignore tests/service \
-	    --ignore tests/migration --ignore tests/deploy --ignore tests/docs
+	$(BIN)/pytest -q -n 8 --dist worksteal -m "not alone and not slow" \
+	    --ignore tests/service --ignore tests/check --ignore tests/migration \
+	    --ignore tests/deploy --ignore tests/docs
 
 # The files of conf/ with the programs that read them, one after the other. Those that
 # are not installed are skipped by name; some tests need root.

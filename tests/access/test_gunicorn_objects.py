@@ -63,6 +63,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("worker", "source"), [("sync", WSGI), ("asgi", ASGI), ("uvworker.Worker", ASGI)]
 )
@@ -82,6 +83,7 @@ def test_the_line_is_that_of_gunicorns_own_worker(
     assert [masked(line) for line in ours] == [masked(line) for line in lines]
 
 
+@pytest.mark.slow
 def test_usr1_under_load_loses_and_doubles_no_line(
     serve: Serve, tmp_path: Path
 ) -> None:

@@ -265,6 +265,7 @@ def test_a_client_that_leaves_lets_go_of_the_file(serve_file, file, caplog, leav
     assert not caplog.messages
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_client_that_takes_nothing_is_dropped(serve_file, file, monkeypatch):
     monkeypatch.setattr(service, "WRITE_STALL", 0.5)
@@ -275,6 +276,7 @@ def test_a_client_that_takes_nothing_is_dropped(serve_file, file, monkeypatch):
     until(lambda: not server.connections())
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_client_that_reads_slowly_gets_all_of_it(serve_file, file, monkeypatch):
     monkeypatch.setattr(service, "WRITE_STALL", 1)

@@ -277,6 +277,7 @@ def test_a_request_is_still_answered_in_the_drain_window(serve, loop, used):
     assert (answer.body, answer.closing) == (b"Hello, world!", True)
 
 
+@pytest.mark.slow
 def test_after_the_drain_window_an_idle_connection_is_closed(serve, loop):
     service = serve(apps.hello, config={"loop": loop})
     client = service.connect()

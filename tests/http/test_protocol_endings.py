@@ -172,6 +172,7 @@ def test_a_client_that_closes_in_turn_is_not_lingered_for(serve, loop, monkeypat
     until(lambda: not service.connections())
 
 
+@pytest.mark.slow
 def test_a_client_that_never_closes_is_not_waited_for_for_long(serve, loop):
     service = serve(apps.hello, config={"loop": loop})
     client = service.connect().send(GET_10)
@@ -182,6 +183,7 @@ def test_a_client_that_never_closes_is_not_waited_for_for_long(serve, loop):
 # -- a client that does not read
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", ["before", "after"])
 def test_a_stuck_reader_is_dropped_soon_once_the_worker_stops(serve, loop, told):
     """Without a stop it would have WRITE_STALL seconds, half a minute."""
@@ -205,6 +207,7 @@ def test_a_stuck_reader_is_dropped_soon_once_the_worker_stops(serve, loop, told)
     until(lambda: not service.connections())
 
 
+@pytest.mark.slow
 def test_a_slow_reader_is_not_taken_for_a_stuck_one(serve, loop):
     size = 8 << 20
 

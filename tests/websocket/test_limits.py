@@ -291,6 +291,7 @@ def test_a_client_that_reads_nothing_is_cut(
 # Silence
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_a_client_is_pinged_and_lives_as_long_as_it_answers(sockets: Start) -> None:
     service = sockets(apps.echo, ping_interval=0.1, ping_timeout=0.5)
@@ -316,6 +317,7 @@ def test_a_client_that_answers_no_ping_is_closed_with_1011(
     assert not caplog.records
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_what_a_client_sends_is_a_sign_of_life(sockets: Start) -> None:
     """Its pong may be behind a message that takes longer than `ping_timeout`."""
