@@ -33,6 +33,11 @@ from .shared import Shared
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack  # no Python before 3.11 has them
 
+OLD_CODE = (
+    "The reload keeps the code that preload_app has imported: the arbiter imports no "
+    "app twice. Send USR2 to start with new code."
+)
+
 
 class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no types
     """A gunicorn worker that knows its options, and reports what has no effect."""
@@ -163,9 +168,11 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
         with contextlib.suppress(OptionError):
             # the start or the boot logs it
             options = self.resolve_options()
-            if self.shared().warned_of is not self.cfg:
+            if (before := self.shared().warned_of) is not self.cfg:
                 self._warn(self.cfg, options, self.log)
                 self._rebind(options)
+                if before and before.preload_app and self.cfg.preload_app:
+                    self.log.warning(OLD_CODE)
             if options.ops_requests:
                 self.shared().list_requests()
             self._freeze(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import signal
 from pathlib import Path
 
@@ -35,6 +36,23 @@ def test_hup_serves_the_new_code_from_new_workers(serve: Serve, tmp_path: Path) 
     assert {service.get().text for _ in range(4)} == {"newer"}
     assert service.stop() == 0
     assert "ERROR" not in service.log
+
+
+def test_hup_of_a_preloaded_app_keeps_its_code_and_the_log_says_so(
+    serve: Serve, tmp_path: Path
+) -> None:
+    said = r"The reload keeps the code that preload_app has imported"
+    service = serve(VERSION.format(version="old"), "--preload", "-w", "2", wait=2)
+    assert not re.search(said, service.log)
+    (tmp_path / "main.py").write_text(VERSION.format(version="newer"))
+    for reloads in 1, 2:
+        old = service.workers()
+        service.kill(signal.SIGHUP)
+        service.ready(2 + 2 * reloads)
+        for worker in old:
+            service.wait_gone(worker)
+        assert service.get().text == "old"
+        assert len(re.findall(said, service.log)) == reloads
 
 
 def test_hup_reads_the_configuration_again(serve: Serve, tmp_path: Path) -> None:
