@@ -26,8 +26,8 @@ from .accept.tls import TLSError
 from .app.interface import NotServable, interface_of
 from .assembly import made_by
 from .config import logconfig
+from .config.effect import effect_of
 from .config.options import Options
-from .config.verdict import verdict_of
 from .configured import ConfiguredWorker
 from .machine import units
 from .machine_check import findings
@@ -86,14 +86,14 @@ def _check(application: WSGIApplication, asked: argparse.Namespace) -> int:
     problems = _foreign(worker_class)
     worker = None if problems else _made(application, problems)
     resolve_options = worker.resolve_options if worker else Options
-    verdict = verdict_of(application.cfg, resolve_options, os.environ)
+    effect = effect_of(application.cfg, resolve_options, os.environ)
     problems += [
-        *verdict.problems,
-        *_import(application, verdict.interface),
+        *effect.problems,
+        *_import(application, effect.interface),
     ]
     machine: list[str] = []
     try:
-        options = resolve_options() if not verdict.problems else Options()
+        options = resolve_options() if not effect.problems else Options()
         stop_timeout = asked.stop_timeout
         if stop_timeout is None and (unit := units.own()):
             stop_timeout = units.stop_timeout(unit)
@@ -103,9 +103,9 @@ def _check(application: WSGIApplication, asked: argparse.Namespace) -> int:
     except TLSError as error:
         problems.append(f"TLS: {error}.")
     sections = {
-        "Settings": [*verdict.settings],
-        "Options": [*verdict.options],
-        "No effect": [*(worker.lost_overrides() if worker else ()), *verdict.warnings],
+        "Settings": [*effect.settings],
+        "Options": [*effect.options],
+        "No effect": [*(worker.lost_overrides() if worker else ()), *effect.warnings],
         "Machine": machine,
         "Problems": problems,
     }
@@ -135,7 +135,7 @@ def _foreign(worker_class: type | str) -> list[str]:
 def _made(application: WSGIApplication, problems: list[str]) -> ConfiguredWorker | None:
     """Make a worker as the arbiter does before a fork, or say why it cannot."""
     cfg, worker_class = application.cfg, application.cfg.worker_class
-    worker_class.take_as_reported(cfg)  # the verdict reports it
+    worker_class.take_as_reported(cfg)  # it is printed here
     try:
         worker: ConfiguredWorker = worker_class(
             *(1, os.getpid(), [], application, cfg.timeout / 2, cfg),
@@ -156,7 +156,7 @@ def _logger(cfg: Any, problems: list[str]) -> Any:
     try:
         return cfg.logger_class(cfg)
     except Exception as error:  # noqa: BLE001  a log configuration may call anything
-        if not any(logconfig.unusable(cfg)):  # which the verdict says
+        if not any(logconfig.unusable(cfg)):  # which is among the problems
             reason = str(error).rstrip(".")
             problems.append(f"gunicorn's logger cannot be made: {reason}.")
         return Logger(Config())

@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-from .accept.distrust import distrust
+from .accept.refused_certificate import why_refused
 from .booting import load_certificates
 from .config import settings
 from .config.options import Options
@@ -75,7 +75,7 @@ def _certificate(cfg: Any, options: Options) -> Iterator[str]:
     if certificates is None:
         return
     name = f"The certificate in {given.certfile or 'the ssl_context hook'}"
-    if why := distrust(certificates.context):
+    if why := why_refused(certificates.context):
         yield f"{name} {why}"
     days = ((certificates.expires or time.time() + SOON * DAY) - time.time()) / DAY
     if 0 < days < SOON:

@@ -304,10 +304,10 @@ def test_no_file_descriptor_left_neither_spins_nor_stops(
     looks = 0
 
     class Counting(Acceptor):
-        def readable(self, door: Any) -> None:
+        def readable(self, watched: Any) -> None:
             nonlocal looks
             looks += 1
-            super().readable(door)
+            super().readable(watched)
 
     async def main() -> None:
         async with greeting(listener, kind=Counting) as (acceptor, connections):

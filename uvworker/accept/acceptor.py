@@ -110,7 +110,7 @@ class Acceptor:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._open = open_
-        self._doors = [_Door(self, listener) for listener in listeners]
+        self._watched = [_Watched(self, listener) for listener in listeners]
         self._connections = connections
         self._balance = balance
         self._ceiling = math.inf if ceiling is None else ceiling
@@ -127,8 +127,8 @@ class Acceptor:
         """Accept, unless the worker is full."""
         self._reading = True
         self._full = False
-        for door in self._doors:
-            door.open()
+        for watched in self._watched:
+            watched.open()
 
     def pause(self) -> None:
         """Stop accepting; connections stay in the backlog, for a sibling or later."""
@@ -148,15 +148,15 @@ class Acceptor:
         connections arrive until then.
         """
         accepted = 0
-        for door in self._doors:
-            while self._accept(door):
+        for watched in self._watched:
+            while self._accept(watched):
                 accepted += 1
         return accepted
 
     def close(self) -> None:
         """Stop accepting for good; a TLS handshake has `LAST_HANDSHAKES` seconds."""
         self.pause()
-        self._doors.clear()
+        self._watched.clear()
         self._loop.call_later(LAST_HANDSHAKES, self._give_up)
 
     @property
@@ -166,28 +166,28 @@ class Acceptor:
 
     # On the loop, when a listener is readable
 
-    def readable(self, door: _Door) -> None:
+    def readable(self, watched: _Watched) -> None:
         """Accept some connections, as long as it is this worker's turn."""
         for _ in range(BATCH):
             if self.open >= self._ceiling:
                 self._rest()
                 return
-            if not (self._is_my_turn(door) and self._accept(door)):
+            if not (self._is_my_turn(watched) and self._accept(watched)):
                 return
 
-    def _is_my_turn(self, door: _Door) -> bool:
+    def _is_my_turn(self, watched: _Watched) -> bool:
         if self._balance is None or self._balance.surplus(self.open) <= 0:
             return True
-        if not door.looked_enough():
-            door.close(LOOK)
+        if not watched.looked_enough():
+            watched.close(LOOK)
             return False
         self._balance.waited_in_vain()
         return True
 
-    def _accept(self, door: _Door) -> bool:
+    def _accept(self, watched: _Watched) -> bool:
         """Accept one connection; return False if there is none."""
         try:
-            connection = door.accept()
+            connection = watched.accept()
         except (BlockingIOError, InterruptedError):
             return False
         except OSError as error:
@@ -223,14 +223,14 @@ class Acceptor:
 
     def _starve(self, error: OSError) -> None:
         self.times_starved += 1
-        for door in self._doors:
-            door.close(STARVED)
+        for watched in self._watched:
+            watched.close(STARVED)
         advice = ADVICE.get(error.errno or 0, "trying again")
         self._say(f"errno {error.errno}", f"Cannot accept: {error.strerror}; {advice}.")
 
     def _shut(self) -> None:
-        for door in self._doors:
-            door.close()
+        for watched in self._watched:
+            watched.close()
 
     def _say(self, trouble: str, line: str) -> None:
         now = self._loop.time()
@@ -263,7 +263,7 @@ class Connections(set[Any]):
         self._changed(len(self))
 
 
-class _Door:
+class _Watched:
     """One listener; while it is open, the loop watches it."""
 
     def __init__(self, acceptor: Acceptor, listener: socket.socket) -> None:

@@ -154,7 +154,7 @@ class Handshake(Cycle):
         """Tell the app that the client leaves, or that it is *lost*."""
         super().disconnect(lost=lost)
         if lost:
-            self._websocket.say_farewell(ABNORMAL)
+            self._websocket.disconnected(ABNORMAL)
         else:
             self._websocket.tell(ABNORMAL)
 

@@ -35,7 +35,7 @@ SUBPROTOCOL, EXTENSIONS = b"sec-websocket-protocol", b"sec-websocket-extensions"
 ONE_WRITE = 65536
 
 
-class Door(Protocol):
+class Handshake(Protocol):
     """The HTTP request that asked for a WebSocket, as long as that lives."""
 
     def open(self, headers: list[Header]) -> tuple[asyncio.Transport, bytes]:
@@ -70,7 +70,7 @@ class Channel(ABC):
     Args:
         service: what all share.
         agreement: on compression.
-        door: the request.
+        handshake: the request.
 
     """
 
@@ -78,9 +78,9 @@ class Channel(ABC):
 
     __slots__ = (
         "_deflate",
-        "_door",
-        "_farewell",
+        "_disconnect",
         "_gate",
+        "_handshake",
         "_paused",
         "_queue",
         "_queued",
@@ -92,18 +92,18 @@ class Channel(ABC):
     )
 
     def __init__(
-        self, service: Service, agreement: Agreement | None, door: Door
+        self, service: Service, agreement: Agreement | None, handshake: Handshake
     ) -> None:
         self.state = CONNECTING
         self._service = service
-        self._door = door
+        self._handshake = handshake
         self._deflate = None if agreement is None else Deflate(agreement)
         # A list, as an empty deque takes ten times as much, and a full queue is short.
         self._queue: list[Message] = [{"type": "websocket.connect"}]
         self._queued = 0  # bytes, since it was last empty
         self._paused = False  # the client has to wait for the app
         self._waiters: list[asyncio.Future[None]] = []
-        self._farewell: Message | None = None
+        self._disconnect: Message | None = None
         self._gate: asyncio.Event | None = None  # shut while the client is slow
         self._sent = 0  # bytes of messages
 
@@ -126,8 +126,8 @@ class Channel(ABC):
     async def receive(self) -> Message:
         """Return the next message; at the end, and from then on, the disconnect."""
         while not self._queue:
-            if self._farewell is not None:
-                return self._farewell
+            if self._disconnect is not None:
+                return self._disconnect
             waiter = self._service.loop.create_future()
             self._waiters.append(waiter)
             try:
@@ -183,7 +183,7 @@ class Channel(ABC):
         if transport.is_closing():
             # A write has failed. asyncio tells of that only when the loop turns, and an
             # app that nothing holds back any more would never let it.
-            self.say_farewell(ABNORMAL)
+            self.disconnected(ABNORMAL)
 
     async def _answer(self, message: Message) -> None:
         """Take what is rarer than a message."""
@@ -191,14 +191,14 @@ class Channel(ABC):
         if self.state == CONNECTING and kind == "websocket.accept":
             self._accept(message)
         elif self.state == CONNECTING and kind == "websocket.close":
-            self._door.forbid()
+            self._handshake.forbid()
         elif self.state == CONNECTING and kind == "websocket.http.response.start":
-            await self._door.respond({**message, "type": "http.response.start"})
+            await self._handshake.respond({**message, "type": "http.response.start"})
             self.state = DENYING
         elif self.state == DENYING and kind == "websocket.http.response.body":
-            await self._door.respond({**message, "type": "http.response.body"})
+            await self._handshake.respond({**message, "type": "http.response.body"})
             if not message.get("more_body", False):
-                self.say_farewell(ABNORMAL)
+                self.disconnected(ABNORMAL)
         elif self.state == OPEN and kind == "websocket.close":
             code = message.get("code", NORMAL)
             if code not in frames.CODES:
@@ -213,7 +213,7 @@ class Channel(ABC):
         raise RuntimeError(f"Unexpected ASGI message {kind!r} {_WHEN[self.state]}.")
 
     def _accept(self, message: Message) -> None:
-        transport, early = self._door.open(list(self._headers(message)))
+        transport, early = self._handshake.open(list(self._headers(message)))
         self.state = OPEN
         self.start(transport, early)
 
@@ -239,17 +239,17 @@ class Channel(ABC):
 
     def tell(self, code: int, reason: str = "") -> None:
         """Let the app know that it is over, behind the messages that wait; once."""
-        if self._farewell is None:
+        if self._disconnect is None:
             kind = "websocket.disconnect"
-            self._farewell = {"type": kind, "code": code, "reason": reason}
+            self._disconnect = {"type": kind, "code": code, "reason": reason}
             self._wake()
 
-    def say_farewell(self, code: int, reason: str = "") -> None:
+    def disconnected(self, code: int, reason: str = "") -> None:
         """Tell the app, and take nothing more of it."""
         if self.state < CLOSING:
             self.state = CLOSED
         self.tell(code, reason)
-        self._door.leave()
+        self._handshake.leave()
         self.open_gate()
 
     def open_gate(self) -> None:

@@ -14,7 +14,7 @@ import sys
 from contextlib import suppress
 
 from . import frames
-from .channel import CLOSED, CLOSING, OPEN, Channel, Door
+from .channel import CLOSED, CLOSING, OPEN, Channel, Handshake
 from .deflate import Agreement
 from .frames import (
     ABNORMAL,
@@ -53,9 +53,9 @@ class WebSocket(Channel, asyncio.Protocol):
     )
 
     def __init__(
-        self, service: Service, agreement: Agreement | None, door: Door
+        self, service: Service, agreement: Agreement | None, handshake: Handshake
     ) -> None:
-        super().__init__(service, agreement, door)
+        super().__init__(service, agreement, handshake)
         self.deadline = self.stalled = NEVER  # turns of the clock
         self._decoder: Decoder | None = None  # None: whatever comes is dropped
         self._heard = False  # anything, since the last ping
@@ -100,10 +100,10 @@ class WebSocket(Channel, asyncio.Protocol):
         """End: whatever waits learns of it."""
         self._service.clock.forget(self)
         self._decoder = None
-        self.say_farewell(ABNORMAL)
+        self.disconnected(ABNORMAL)
         self.state = CLOSED
         self.open_gate()
-        self._door.end(self, self._sent)
+        self._handshake.end(self, self._sent)
 
     # -- reading
 
@@ -122,7 +122,7 @@ class WebSocket(Channel, asyncio.Protocol):
                     return
         except Failure as failure:
             self._fail(failure.code, failure.reason)
-            self._door.log_failure(failure.code, failure.reason)
+            self._handshake.log_failure(failure.code, failure.reason)
 
     def _is_full(self, opcode: int, payload: str | bytes) -> bool:
         """Queue a message, and tell whether the client has to wait."""
@@ -156,7 +156,7 @@ class WebSocket(Channel, asyncio.Protocol):
         if self.state == OPEN:
             self.transport.write(frames.close(code, ""))
             self.state = CLOSING
-            self.say_farewell(code, reason)
+            self.disconnected(code, reason)
         self._hang_up()
 
     # -- ends
@@ -165,7 +165,7 @@ class WebSocket(Channel, asyncio.Protocol):
         """Send a close frame and await the client's."""
         self.transport.write(frames.close(code, reason))
         self.state = CLOSING
-        self.say_farewell(code, reason)
+        self.disconnected(code, reason)
         self._wait(self._service.close_turns)
         if self._paused:
             self.resume_reading()
@@ -183,7 +183,7 @@ class WebSocket(Channel, asyncio.Protocol):
             return
         self.transport.write(frames.close(code, reason))
         self.state = CLOSING
-        self.say_farewell(code, reason)
+        self.disconnected(code, reason)
         if self.transport.can_write_eof():
             with suppress(OSError):  # asyncio's, of a client that is gone already
                 self.transport.write_eof()

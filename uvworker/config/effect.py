@@ -22,7 +22,7 @@ SECRET = "ssl_keyfile_password"  # noqa: S105  # the name of the option
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class Effect:
     """What a configuration does.
 
     Args:
@@ -41,9 +41,9 @@ class Verdict:
     interface: str
 
 
-def verdict_of(
+def effect_of(
     cfg: Any, resolve_options: Callable[[], Options], environ: Mapping[str, str]
-) -> Verdict:
+) -> Effect:
     """Return what *cfg* and the options of a worker do.
 
     Args:
@@ -59,7 +59,7 @@ def verdict_of(
     except OptionError as error:
         problems.extend(error.problems)
     said = report(cfg, options)
-    return Verdict(
+    return Effect(
         settings=tuple(describe(cfg, options)),
         options=tuple(_changed_options(options)),
         warnings=(

@@ -27,7 +27,7 @@ NO_CHAIN = (
 )
 
 
-def distrust(server: ssl.SSLContext) -> str:
+def why_refused(server: ssl.SSLContext) -> str:
     """Return why clients refuse the certificate of *server*, or an empty string.
 
     The sentence has no subject. Names are not compared: a server has many.
