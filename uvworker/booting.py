@@ -288,7 +288,8 @@ class BootingWorker(ConfiguredWorker):
             )
             # Known before it starts: a TERM meanwhile has to stop it.
             self._worker_report = WorkerReport(shared, self._slot, thread)
-            self._worker_report.start()
+            with signals.kept_for_main_thread():
+                self._worker_report.start()
 
     def _sample(self) -> None:
         """Publish the counts, on the operations thread, and sample the totals."""

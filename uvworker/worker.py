@@ -220,7 +220,8 @@ class Worker(BootingWorker):
             if self._worker_report is not None:
                 self._worker_report.serve(self._running.acceptor, self._stalls)
             if self._stalls is not None:
-                self._stalls.start()
+                with signals.kept_for_main_thread():
+                    self._stalls.start()
         else:
             self._slot.state = STATES[stage]
             if self._checks is not None:

@@ -16,6 +16,7 @@ from ..diagnosis import stacks
 from ..shared_memory.scoreboard import Scoreboard, Slot
 from . import exits
 from .handover import pause_after_failed_boot, pause_between_boots
+from .signals import kept_for_main_thread
 
 # Seconds that a worker waits for the TERM of a halt that a sibling has caused. It runs
 # out only if that sibling was killed before it could exit.
@@ -79,7 +80,9 @@ class Boot:
     def watch(self, timeout: float | None) -> None:
         """Fail the boot if it takes longer than *timeout* seconds from now."""
         if timeout is not None:
-            threading.Thread(target=self._watch, args=[timeout], daemon=True).start()
+            thread = threading.Thread(target=self._watch, args=[timeout], daemon=True)
+            with kept_for_main_thread():
+                thread.start()
 
     def done(self) -> None:
         """Publish that this worker serves."""

@@ -154,6 +154,21 @@ _in_worker = False
 _early: list[signal.Signals] = []  # came between the fork and the boot's handlers
 
 
+@contextlib.contextmanager
+def kept_for_main_thread() -> Iterator[None]:
+    """Keep the worker's signals from threads that are started in this block.
+
+    The kernel gives a signal to any thread that does not block it. Python then calls
+    the handler on the main thread, but does not wake that from a system call: a loop
+    that is blocked in one would never handle ABRT. An app's threads may still take it.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, _HANDLED)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 @functools.cache  # once in each arbiter, and inherited by its workers
 def watch_forks() -> None:
     """Keep forks, of workers and of their children, from losing or sharing signals.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+import signal
+import sys
 import textwrap
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import Serve
+from tests.conftest import HELLO, Serve
 from tests.tools.apps import HOOKS, SAY
 from tests.tools.service import wait_for
 
@@ -55,6 +59,50 @@ PYTHON_BLOCKS = {
             re.match("(a|a)*$", "a" * 64 + "b")  # blocking line
     """,
 }
+
+IMPORTS_LONG = """
+import os, time
+while not os.path.exists("go"):
+    time.sleep(0.01)
+"""
+SIGNALS = {signal.SIGABRT, signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs /proc")
+def test_signals_go_to_the_main_thread_of_a_worker(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """Python wakes no other from a system call, as the sleep that blocks a loop."""
+    env = {"UVWORKER_OPS_BIND": "unix:ops.sock", "UVWORKER_BOOT_TIMEOUT": "60"}
+    service = serve(IMPORTS_LONG + HELLO, env=env, wait=0)
+    wait_for(lambda: len(service.workers()) == 1, "a worker")
+    [worker] = service.workers()
+    wait_for(lambda: len(masks(worker)) == 2, "the threads of a boot")
+    assert all(mask >= SIGNALS for mask in masks(worker))
+    (tmp_path / "go").touch()
+    service.ready(1)
+    service.wait_log("Application startup complete")
+    wait_for(lambda: len(masks(worker)) == 2, "the threads of a worker that serves")
+    assert all(mask >= SIGNALS for mask in masks(worker))
+    status = Path(f"/proc/{worker}/status").read_text()
+    assert not blocked(status)
+
+
+def masks(worker: int) -> list[set[int]]:
+    """Return what each thread of *worker* but the main one blocks."""
+    found = []
+    for thread in Path(f"/proc/{worker}/task").iterdir():
+        with suppress(FileNotFoundError):  # it has just ended
+            status = (thread / "status").read_text()
+            if thread.name != str(worker):
+                found.append(blocked(status))
+    return found
+
+
+def blocked(status: str) -> set[int]:
+    [mask] = re.findall(r"^SigBlk:\t(\w+)$", status, re.MULTILINE)
+    return {number for number in range(1, 65) if int(mask, 16) >> number - 1 & 1}
+
 
 # A mutex of the C library, taken twice, through ctypes that keeps the interpreter's
 # lock: no signal interrupts it and no Python code runs again.
