@@ -179,6 +179,22 @@ def test_head_is_complete_without_trailers(serve):
         assert client.send(request).answer("HEAD").status == 200
 
 
+def test_without_sendfile_no_file_is_offered(serve):
+    """Frameworks then send its bytes, which every middleware knows."""
+    offered = extensions(serve(show, sendfile=False).ask(GET))
+    assert "http.response.pathsend" not in offered
+    assert "http.response.early_hint" in offered
+
+
+def test_a_middleware_that_holds_the_start_back_is_named(serve, tmp_path, caplog):
+    async def app(_scope, _receive, send):
+        path = str(tmp_path)
+        await send({"type": "http.response.pathsend", "path": path})
+
+    assert serve(app).ask(GET).status == 500
+    assert "a middleware that does not know it holds the start back" in caplog.text
+
+
 def test_a_file_may_have_trailers(serve, tmp_path):
     path = tmp_path / "file"
     path.write_bytes(b"x" * 100_000)

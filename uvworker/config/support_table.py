@@ -127,7 +127,7 @@ SECTIONS: Mapping[str, tuple[Support, ...]] = MappingProxyType(
             protocol(
                 "sendfile",
                 "for files that an app sends by path, as Starlette's FileResponse "
-                "does; over TLS they are read in pieces",
+                "does; over TLS they are read in pieces; off, no app is offered it",
             ),
             gunicorn(
                 "reuse_port",

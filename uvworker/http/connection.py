@@ -14,7 +14,7 @@ from typing import Any
 from . import target
 from .answering import Answering
 from .cycle import Cycle
-from .extensions import EARLY_HINT, OFFERED, TRAILERS, ExtendedCycle
+from .extensions import EARLY_HINT, OFFERED, TRAILERS, WITHOUT_FILES, ExtendedCycle
 from .forwarded import ForwardedError
 from .refusal import RETRY_AFTER, Refusal, malformed
 from .service import ServerState, Service
@@ -87,7 +87,7 @@ class Connection(Answering):
             "query_string": query,
             "headers": self.headers,
             "state": self.app_state.copy(),
-            "extensions": OFFERED.copy(),
+            "extensions": (OFFERED if service.sendfile else WITHOUT_FILES).copy(),
         }
         if self.extensions is not None:
             scope["extensions"].update(self.extensions)

@@ -31,6 +31,14 @@ TRAILERS = "http.response.trailers"
 # By HTTP/1.1; not before it is there more than one head (RFC 9110 section 15.2), and
 # trailers are for those who say that they take them.
 OFFERED: dict[str, Any] = {PATHSEND: {}, EARLY_HINT: {}}
+WITHOUT_FILES: dict[str, Any] = {EARLY_HINT: {}}
+
+# Where a middleware waits for the first `http.response.body` before it sends the start.
+HELD_BACK = (
+    "http.response.pathsend came before http.response.start: a middleware that does "
+    "not know it holds the start back. With gunicorn's sendfile = False "
+    "(--no-sendfile), frameworks send the bytes of files."
+)
 
 # Bytes up to which a file goes out with its head, in one write.
 SMALL = 1 << 16
@@ -68,6 +76,8 @@ class ExtendedCycle(Cycle):
         kind, expected = message["type"], self.expected
         if kind == EARLY_HINT:
             self._hint(message["links"])
+        elif kind == PATHSEND and expected == START:
+            raise RuntimeError(HELD_BACK)
         elif kind == PATHSEND and expected in (BODY, TRAILED):
             await self._send_file(message["path"])
         elif kind == BODY and expected == TRAILED:
@@ -98,9 +108,7 @@ class ExtendedCycle(Cycle):
     def _trail(self, message: Message) -> None:
         """Send fields behind the last chunk, if there are chunks: RFC 9112 7.1.2."""
         headers: list[Header] = list(message.get("headers", ()))
-        for name, _ in headers:
-            if name.lower() in NEVER_TRAILING:
-                raise RuntimeError(f"The field {name!r} cannot be a trailer.")
+        check_trailers(headers)
         self.trailing += _lines(headers)
         if not message.get("more_trailers", False):
             if self.chunked:
@@ -184,6 +192,13 @@ class ExtendedCycle(Cycle):
             self.status, self.head = 0, b""
         self.connection.abandon(self, Refusal(500))
         return FileNotSent(sentence)
+
+
+def check_trailers(headers: Iterable[Header]) -> None:
+    """Raise ``RuntimeError`` for a field that has no place behind a body."""
+    for name, _ in headers:
+        if name.lower() in NEVER_TRAILING:
+            raise RuntimeError(f"The field {name!r} cannot be a trailer.")
 
 
 def _lines(headers: Iterable[Header]) -> bytes:
