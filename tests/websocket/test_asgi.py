@@ -323,6 +323,7 @@ def test_what_an_app_leaves_open_is_closed(
         (CLOSE, (1000, "")),
         ({**CLOSE, "code": 4000, "reason": "so long"}, (4000, "so long")),
         ({**CLOSE, "code": 3000, "reason": None}, (3000, "")),
+        ({**CLOSE, "code": None}, (1000, "")),
     ],
 )
 def test_an_app_closes(

@@ -215,7 +215,11 @@ class HTTP2Connection(Framing):
 
     def _end(self, stream: Stream) -> None:
         """End the response; what waits for the client's window goes out later."""
-        stream.wire.end_message(stream.trailing or None)
+        try:
+            stream.wire.end_message(stream.trailing or None)
+        except Exception:
+            stream.complete = False  # so that it is cut off, as after any other fault
+            raise
         if stream.task is not None:  # it may go on, with what it does in the background
             self._apps.discard(stream.task)
         if self.service.timed:

@@ -12,9 +12,12 @@ from typing import Any, Protocol
 
 from ..http.cycle import Cycle
 from ..http.deadlines import NEVER
+from ..http.extensions import EARLY_HINT, TRAILERS, check_trailers
 from ..http.head import BODILESS, CONTROLS, NAMES, OF_A_CONNECTION, UNFRAMED, Header
 from ..http.receiving import Message
 from ..http.service import Service
+
+FINAL = 200  # the lowest status of a response that is no head in front of the head
 
 # Bytes that wait for the client's window before the app has to, and bytes of body that
 # wait for the app before the client has to: as many as over HTTP/1.1.
@@ -127,7 +130,7 @@ class Stream(Cycle):
         """Take one event of the response, when the client has a window for it."""
         while not (self.lost or self.has_room()):
             await self._wait_for_room()
-        if message["type"] == "http.response.early_hint" and not self.status:
+        if message["type"] == EARLY_HINT:
             self._hint(message["links"])
         else:
             await super().send(message)
@@ -150,13 +153,16 @@ class Stream(Cycle):
         self.flush()
 
     def _hint(self, links: Iterable[bytes]) -> None:
-        if not self.lost:
+        """Send a head in front of the head; once that is out, it is late."""
+        if not (self.lost or self.status):
             self.wire.send_informational(103, [(b"link", link) for link in links])
             self.flush()
 
     def _compose(self, status: int, headers: Iterable[Header]) -> None:
         defaults = self.link.service.server_state.default_headers
         fields, length = fields_of(headers, defaults)
+        if status < FINAL:  # the client would wait for another head
+            raise ValueError(f"the status {status} is no final one")
         if length is not None and status not in UNFRAMED:
             fields.append((b"content-length", b"%d" % length))
         bodiless = self.head_only or status in BODILESS
@@ -195,9 +201,12 @@ class Stream(Cycle):
             self.ended = True
 
     def _trailers(self, message: Message) -> None:
-        expect("http.response.trailers", message)
+        expect(TRAILERS, message)
         assert self.trailing is not None
-        self.trailing += fields_of(message.get("headers", ()), ())[0]
+        fields = fields_of(message.get("headers", ()), ())[0]
+        check_trailers(fields)
+        if TRAILERS in self.scope["extensions"] and self.status not in BODILESS:
+            self.trailing += fields
         if not message.get("more_trailers", False):
             self.finish()
 

@@ -200,7 +200,8 @@ class Channel(ABC):
             if not message.get("more_body", False):
                 self.disconnected(ABNORMAL)
         elif self.state == OPEN and kind == "websocket.close":
-            code = message.get("code", NORMAL)
+            code = message.get("code")
+            code = NORMAL if code is None else code  # as apps write it for uvicorn
             if code not in frames.CODES:
                 raise RuntimeError(f"A close frame cannot have the code {code}.")
             self.close(code, message.get("reason") or "")

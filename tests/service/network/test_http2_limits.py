@@ -47,9 +47,18 @@ async def fill(send):
         await send({"type": "http.response.body", "body": bytes(32768),
                     "more_body": True})
 
+async def trail(send, status, name):
+    await send({"type": "http.response.start", "status": int(status), "headers": [],
+                "trailers": True})
+    await send({"type": "http.response.body", "body": b"x" * (status != "204")})
+    await send({"type": "http.response.early_hint", "links": [b"late"]})
+    await send({"type": "http.response.trailers", "headers": [(name.encode(), b"1")]})
+
 async def app(scope, receive, send):
     assert scope["type"] == "http"
     path = scope["path"]
+    if path.startswith("/trail/"):
+        return await trail(send, *path.split("/")[2:])
     if path == "/drip":
         return await drip(receive, send)
     if path == "/sleep":
@@ -427,6 +436,45 @@ def test_a_response_without_a_body_has_none(begin: Begin, status: int) -> None:
     head = peer.ask("/status/200", "HEAD")
     assert peer.answer(head) == (200, b"")
     service.wait_log("has none; it was dropped")
+
+
+def test_a_status_that_is_not_final_is_a_500_and_costs_no_other_stream(
+    begin: Begin,
+) -> None:
+    service, peer = begin()
+    assert peer.answer(peer.ask("/status/103"))[0] == 500
+    assert peer.answer(peer.ask())[0] == 200
+    service.wait_log("cannot be sent: the status 103 is no final one")
+
+
+@pytest.mark.parametrize(
+    ("path", "te", "trailed"),
+    [
+        ("/trail/200/x-sum", True, True),
+        ("/trail/200/x-sum", False, False),
+        ("/trail/204/x-sum", True, False),
+    ],
+)
+def test_trailers_go_to_clients_that_take_them(
+    begin: Begin, path: str, te: bool, trailed: bool
+) -> None:
+    """And not behind a response that has no body: RFC 9110 section 15.3.5."""
+    _, peer = begin()
+    stream = peer.ask(path, fields=[("te", "trailers")] * te)
+    assert peer.answer(stream)[0] == int(path.split("/")[2])
+    kinds = {type(event) for event in peer.events}
+    assert (h2.events.TrailersReceived in kinds) is trailed
+
+
+def test_a_trailer_that_cannot_be_sent_resets_its_stream_alone(begin: Begin) -> None:
+    service, peer = begin()
+    for name in "content-type", "host", "content-range":
+        stream = peer.ask(f"/trail/200/{name}", fields=[("te", "trailers")])
+        assert peer.wait(h2.events.StreamReset, stream).error_code == 2
+    assert peer.answer(peer.ask())[0] == 200
+    assert service.log.count("RuntimeError: The field") == 3
+    assert service.stop() == 0
+    assert logged(service).count("/trail/") == 3
 
 
 def test_fields_of_a_connection_stay_behind(begin: Begin) -> None:
