@@ -187,6 +187,7 @@ class BootingWorker(ConfiguredWorker):
             self.shared().warnings.keep(self._slot.id)
 
     def _watch_children(self) -> None:
+        children.disown()
         listeners = [listener.sock for listener in self.sockets]
         if self._worker_report is not None:
             listeners += self._worker_report.listeners
@@ -242,10 +243,13 @@ class BootingWorker(ConfiguredWorker):
             as_json=self._options.access_log_json,
             lines=lines,
             worker_id=self._slot.id,
-            uvicorns=UvicornLogger(self.log, beside=is_written(self.log))
-            if lines
-            else None,
+            uvicorns=self._uvicorns_logger() if lines else None,
         )
+
+    def _uvicorns_logger(self) -> UvicornLogger:
+        cfg = self.cfg
+        made = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json
+        return UvicornLogger(self.log, beside=is_written(self.log), made=bool(made))
 
     def _read_options(self) -> None:
         self._options = options = self.resolve_options()

@@ -42,6 +42,18 @@ REFUSED = {
     ),
     "written tls": (writes("self.config.ssl = 1"), "self.config.ssl", "ssl_context"),
     "written port": (writes("self.config.port = 1"), "self.config.port is 1", "bind"),
+    "a configuration of one's own": (
+        "class Proxied(uvicorn.Config):\n    def load(self): ...\n"
+        + writes("self.config = Proxied(app=None, log_config=None)"),
+        "Proxied.load is never called",
+        "wrap the app where it is made",
+    ),
+    "a loop of one's own": (
+        "class Looped(uvicorn.Config):\n    def get_loop_factory(self): ...\n"
+        + writes("self.config = Looped(app=None, log_config=None)"),
+        "Looped.get_loop_factory is never called",
+        "write self.config.loop",
+    ),
     "past us": (PAST, "Mine.__init__ does not call that of uvworker", "super().__in"),
     "no super": (NO_SUPER, "Mine.__init__ does not call that of uvworker", "super()"),
     "no super of a mixin": (
@@ -123,6 +135,12 @@ def test_what_agrees_with_gunicorn_is_no_refusal(
     migrate: Migrate, tmp_path: Path
 ) -> None:
     source = kwargs(
-        uds=f"{tmp_path}/app.sock", workers=2, reload=False, host=None, timeout_notify=9
+        uds=f"{tmp_path}/app.sock",
+        workers=2,
+        reload=False,
+        host=None,
+        timeout_notify=9,
+        reload_delay=0.25,  # uvicorn's defaults
+        timeout_worker_healthcheck=5,
     )
     migrate(source, "-w", "2", bind=f"unix:{tmp_path}/app.sock", wait=2)

@@ -47,11 +47,13 @@ class UvicornLogger:
     Args:
         log: gunicorn's logger, for messages.
         beside: Whether lines are also written to `gunicorn.access`.
+        made: Whether a logconfig has set up the loggers.
 
     """
 
-    def __init__(self, log: Any, *, beside: bool) -> None:
+    def __init__(self, log: Any, *, beside: bool, made: bool) -> None:
         self._log = log
+        self._beside, self._made = beside, made
         self._logger = logging.getLogger(NAME)
         self._gunicorns = _Gunicorns()
         self._complained = False
@@ -65,6 +67,7 @@ class UvicornLogger:
         logger, not gunicorn's access log.
         """
         logger, level = self._logger, self._logger.level
+        logger.handlers = list(logger.handlers)  # it may be gunicorn's own list
         inherits = 0 < level <= logging.INFO and not logger.handlers
         doubled = any(handler in theirs for handler in _reached(logger.parent))
         logger.propagate = logger.propagate and inherits and not doubled
@@ -72,7 +75,8 @@ class UvicornLogger:
             if level > logging.INFO or handler in theirs:
                 logger.removeHandler(handler)
         logger.setLevel(logging.INFO)
-        logger.disabled = False
+        if self._made:  # a logconfig disables each logger that it does not name
+            logger.disabled = False
 
     def carry(self, write: Recorder) -> None:
         """Add gunicorn's access log as a handler; *write* writes a line of it."""
@@ -97,6 +101,7 @@ class UvicornLogger:
     def settle(self) -> None:
         """Log how the app's startup changed gunicorn's access log."""
         if not self.carries:
+            self._warn_of_silence()
             return
         if self._gunicorns in self._logger.handlers:
             self._part()
@@ -104,6 +109,17 @@ class UvicornLogger:
             self._log.warning(
                 "gunicorn's access log is not written: the app removed its handler "
                 "from the logger %s.",
+                NAME,
+            )
+
+    def _warn_of_silence(self) -> None:
+        """Warn of handlers on gunicorn's logger, which writes only if it is enabled."""
+        kinds = {type(each) for each in logging.getLogger(GUNICORNS).handlers}
+        if not self._beside and kinds - {logging.NullHandler}:
+            self._log.warning(
+                "The logger %s has a handler and gets no lines: set accesslog, or put "
+                "the handler on %s.",
+                GUNICORNS,
                 NAME,
             )
 

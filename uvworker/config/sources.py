@@ -11,6 +11,7 @@ imports neither gunicorn nor uvicorn: uvicorn's parameter names are passed in.
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Collection, Mapping
 from difflib import get_close_matches
 from types import MappingProxyType
@@ -123,17 +124,26 @@ def _why_unapplied(variable: str) -> str:
     return f"{variable} is not an option{near}" if near != "." else ""
 
 
+# uvicorn's, where they are neither None nor False.
+DEFAULTS = (
+    ("workers", 1),
+    ("reload_delay", 0.25),
+    ("timeout_worker_healthcheck", 5),
+    ("ssl_version", ssl.PROTOCOL_TLS_SERVER),
+)
+
+
 def asks_for_nothing(name: str, value: object) -> bool:
     """Return whether a value of uvicorn's asks for nothing that gunicorn decides.
 
-    Such as ``reload=False``, ``workers=1``, and None, which is uvicorn's "not set".
+    Such as ``reload=False``, None, which is uvicorn's "not set", and its defaults.
 
     Args:
         name: a name in `ELSEWHERE`.
         value: what it is set to.
 
     """
-    return value in (None, False) or (name, value) == ("workers", 1)
+    return value in (None, False) or (name, value) in DEFAULTS
 
 
 class _Reading:

@@ -24,6 +24,18 @@ DERIVED: Mapping[str, str] = MappingProxyType(
     }
 )
 
+# Methods of `uvicorn.Config` that a class of the user's may override, and what to do.
+METHODS: Mapping[str, str] = MappingProxyType(
+    {
+        "load": "wrap the app where it is made",
+        "load_app": "wrap the app where it is made",
+        "get_loop_factory": "write self.config.loop",
+        "setup_event_loop": "write self.config.loop",
+        "bind_socket": "use gunicorn's bind",
+        "should_reload": "use gunicorn's reload",
+    }
+)
+
 # The app is gunicorn's, as with uvicorn's worker; uvicorn sets `loaded`.
 IGNORED = frozenset({"app", "loaded"})
 
@@ -52,6 +64,16 @@ def written(config: uvicorn.Config, before: Mapping[str, Any]) -> dict[str, Any]
     if config.interface == "asgi2":  # what `load()` sets without an app
         made.add("interface")
     return {name: value for name, value in changed.items() if name not in made}
+
+
+def overridden(config: object) -> Iterator[str]:
+    """Yield a sentence for each method of its class that nothing here calls."""
+    for owner in type(config).__mro__:
+        if owner is uvicorn.Config:
+            return
+        for name in METHODS:
+            if name in vars(owner):
+                yield f"{owner.__qualname__}.{name} is never called: {METHODS[name]}."
 
 
 def usable(names: Mapping[str, Any]) -> dict[str, Any]:

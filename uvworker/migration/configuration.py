@@ -22,7 +22,7 @@ from ..config.requirements import unmet
 from ..config.sources import OptionError
 from ..worker import Worker
 from . import config_object, conflicts, overrides
-from .config_writes import snapshot, unusable, usable, written
+from .config_writes import overridden, snapshot, unusable, usable, written
 
 OWN_BEAT = 1  # seconds between two heartbeats of a server of the subclass's own
 
@@ -86,7 +86,9 @@ class WithConfig(Worker):
         ready = "_before" in vars(self)
         if ready:
             self._written |= self._find_writes()
-        clashes = self._clashes or self._find_clashes()
+        clashes = [*(self._clashes or self._find_clashes())]
+        if ready and not self._serves_itself():
+            clashes += overridden(self.config)
         try:
             options = self._options_from(self.cfg, self.CONFIG_KWARGS, self._written)
         except OptionError as error:

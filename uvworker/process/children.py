@@ -65,6 +65,17 @@ def watch(
     os.register_at_fork(before=note, after_in_child=part)
 
 
+def disown() -> None:
+    """Forget what the arbiter has started by `multiprocessing`.
+
+    A process that exits joins such children, and ends those that are daemons; a fork
+    inherits the list. `multiprocessing` empties it in its own children. It is private,
+    and the same since Python 3.4.
+    """
+    module = sys.modules.get("multiprocessing.process")
+    getattr(module, "_children", set()).clear()
+
+
 def exit_if_child(failure: BaseException | None = None) -> None:
     """End this process if it is a child in which the app's code has ended.
 

@@ -168,6 +168,59 @@ def test_who_silences_the_logger_has_no_access_log(serve: Serve, setup: str) -> 
     assert "/quiet" not in said(service)
 
 
+SHARED = """
+import logging
+
+def post_fork(server, worker):
+    theirs = logging.getLogger("gunicorn.access")
+    logging.getLogger("uvicorn.access").handlers = theirs.handlers
+"""
+
+
+def test_who_gives_the_logger_gunicorns_handlers_has_gunicorns_lines(
+    serve: Serve,
+) -> None:
+    """As uvicorn's own worker did; the two share one list then."""
+    service = serve(app_with("pass"), *WRITTEN, conf=SHARED)
+    ask(service, "/seen")
+    text = said(service)
+    assert text.count("THEIRS GET /seen HTTP/1.1\n") == 1
+    assert "writes to the same place" not in text
+
+
+DISABLED = """
+import logging
+logging.getLogger("uvicorn.access").disabled = True
+"""
+
+
+def test_a_logger_that_is_disabled_in_the_configuration_stays_so(serve: Serve) -> None:
+    service = serve(app_with("pass"), *WRITTEN, conf=DISABLED)
+    ask(service, "/quiet")
+    assert "/quiet" not in said(service)
+
+
+ON_GUNICORNS = "logging.getLogger('gunicorn.access').addHandler(mine())"
+SILENT = "gunicorn.access has a handler and gets no lines: set accesslog"
+
+
+@pytest.mark.parametrize(
+    ("setup", "options", "count"),
+    [
+        (ON_GUNICORNS, (), 1),
+        (ON_GUNICORNS, WRITTEN, 0),
+        (ON_GUNICORNS.replace("mine()", "logging.NullHandler()"), (), 0),
+        (MINE, (), 0),
+    ],
+)
+def test_a_handler_of_an_access_log_that_is_off_is_named(
+    serve: Serve, setup: str, options: tuple[str, ...], count: int
+) -> None:
+    service = serve(app_with(setup), *options)
+    ask(service, "/seen")
+    assert said(service).count(SILENT) == count
+
+
 @pytest.mark.parametrize(("stream", "theirs"), [("stderr", 1), ("stdout", 0)])
 def test_a_handler_beside_gunicorns_access_log_doubles_no_stream(
     serve: Serve, stream: str, theirs: int

@@ -16,6 +16,31 @@ from tests.tools.apps import HOOKS, SAY
 from tests.tools.certificates import Certificates
 from tests.tools.service import PATIENCE, Service, alive, open_files, wait_for
 
+HELPED = """
+import multiprocessing, time
+
+def help():
+    time.sleep(600)
+
+def on_starting(server):
+    helper = multiprocessing.get_context("fork").Process(target=help, daemon=True)
+    helper.start()
+    print("helper", helper.pid, flush=True)
+"""
+
+
+def test_a_worker_that_leaves_ends_no_child_of_the_arbiters(serve: Serve) -> None:
+    service = serve(conf=HELPED)
+    helper = int(service.out.split()[1])
+    [old] = set(service.workers()) - {helper}
+    service.kill(signal.SIGHUP)
+    service.ready(2)
+    service.wait_gone(old)
+    assert alive(helper)
+    assert "can only join a child process" not in service.log
+    os.kill(helper, signal.SIGKILL)
+
+
 # Forks where the first part of the path says; the child does what the second says.
 APP = (
     SAY
