@@ -75,8 +75,8 @@ def test_signals_go_to_the_main_thread_of_a_worker(
     """Python wakes no other from a system call, as the sleep that blocks a loop."""
     env = {"UVWORKER_OPS_BIND": "unix:ops.sock", "UVWORKER_BOOT_TIMEOUT": "60"}
     service = serve(IMPORTS_LONG + HELLO, env=env, wait=0)
-    wait_for(lambda: len(service.workers()) == 1, "a worker")
-    [worker] = service.workers()
+    [booting] = service.wait_log(r"Booting worker with pid: (\d+)")
+    worker = int(booting[1])
     wait_for(lambda: len(masks(worker)) == 2, "the threads of a boot")
     assert all(mask >= SIGNALS for mask in masks(worker))
     (tmp_path / "go").touch()
