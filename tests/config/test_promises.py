@@ -65,7 +65,7 @@ SEEN = {
     "pre_request": "service/settings/test_settings_effect.py::test_request_hooks_are_called_around_the_app",
     "post_request": "service/settings/test_settings_effect.py::test_request_hooks_are_called_around_the_app",
     "worker_exit": "service/settings/test_hooks.py::test_the_hooks_of_a_start_and_a_stop",
-    "sendfile": "service/network/test_files.py::test_sendfile_says_how_a_file_is_sent",
+    "sendfile": "service/network/test_files.py::test_sendfile_says_whether_a_file_goes_by_its_path",
     "ssl_context": f"{TLS}::test_the_hook_alone_is_enough",
     "keyfile": f"{TLS}::test_certfile_and_keyfile_are_served",
     "certfile": f"{TLS}::test_certfile_and_keyfile_are_served",

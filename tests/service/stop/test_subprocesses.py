@@ -6,7 +6,7 @@ import httpx
 import pytest
 
 from tests.conftest import Serve
-from tests.tools.service import PATIENCE
+from tests.tools.service import PATIENCE, wait_for
 
 APP = """
 import asyncio, json, multiprocessing, os, subprocess, sys, time
@@ -94,6 +94,9 @@ def test_processes_end_with_their_own_return_codes(serve: Serve, worker: str) ->
     service = serve(APP, worker=worker)
     for way in ("/run", "/async", "/thread", "/system", "/fork", "/spawn"):
         assert (way, service.get(way).json()) == (way, 7)
+    assert service.stop() == 0
+    # The tracker that "spawn" has started ends when it sees that the worker has.
+    wait_for(lambda: not service.session(), "the end of the tracker")
 
 
 @LOOPS
