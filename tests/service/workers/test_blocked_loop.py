@@ -84,8 +84,8 @@ def test_signals_go_to_the_main_thread_of_a_worker(
     service.wait_log("Application startup complete")
     wait_for(lambda: len(masks(worker)) == 2, "the threads of a worker that serves")
     assert all(mask >= SIGNALS for mask in masks(worker))
-    status = Path(f"/proc/{worker}/status").read_text()
-    assert not blocked(status)
+    own = Path(f"/proc/{worker}/status")  # until it has started its threads, it blocks
+    wait_for(lambda: not blocked(own.read_text()), "signals of the main thread")
 
 
 def masks(worker: int) -> list[set[int]]:
