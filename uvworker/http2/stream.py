@@ -203,8 +203,9 @@ class Stream(Cycle):
     def _trailers(self, message: Message) -> None:
         expect(TRAILERS, message)
         assert self.trailing is not None
-        fields = fields_of(message.get("headers", ()), ())[0]
-        check_trailers(fields)
+        headers = list(message.get("headers", ()))
+        check_trailers(headers)
+        fields, _ = fields_of(headers, ())
         if TRAILERS in self.scope["extensions"] and self.status not in BODILESS:
             self.trailing += fields
         if not message.get("more_trailers", False):
