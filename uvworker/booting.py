@@ -19,7 +19,7 @@ from gunicorn.instrument import statsd
 
 from .accept import tls
 from .accept.own_listener import CannotBind, OwnListener, is_possible
-from .access.log import AccessLog, LoggerKind, is_written
+from .access.log import AccessLog, LoggerKind, has_logconfig, is_written
 from .access.uvicorn_logger import UvicornLogger
 from .app.error_page import stand_in
 from .app.interface import NotServable
@@ -247,9 +247,8 @@ class BootingWorker(ConfiguredWorker):
         )
 
     def _uvicorns_logger(self) -> UvicornLogger:
-        cfg = self.cfg
-        made = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json
-        return UvicornLogger(self.log, beside=is_written(self.log), made=bool(made))
+        made = has_logconfig(self.cfg)
+        return UvicornLogger(self.log, beside=is_written(self.log), made=made)
 
     def _read_options(self) -> None:
         self._options = options = self.resolve_options()

@@ -120,12 +120,15 @@ def is_enabled(logger: Any) -> bool:
         cfg = logger.cfg
         enabled = (
             cfg.accesslog
-            or cfg.logconfig
-            or cfg.logconfig_dict
-            or cfg.logconfig_json
+            or has_logconfig(cfg)
             or (cfg.syslog and not cfg.disable_redirect_access_to_syslog)
         )
     return bool(enabled)
+
+
+def has_logconfig(cfg: Any) -> bool:
+    """Return whether one of gunicorn's settings for it sets up the loggers."""
+    return bool(cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json)
 
 
 def inherited(cfg: Any) -> str:
@@ -135,8 +138,7 @@ def inherited(cfg: Any) -> str:
     """
     access_log = logging.getLogger("gunicorn.access")
     asked_for = cfg.accesslog or cfg.syslog or access_log.handlers
-    made = cfg.logconfig or cfg.logconfig_dict or cfg.logconfig_json
-    if asked_for or not (made and access_log.hasHandlers()):
+    if asked_for or not (has_logconfig(cfg) and access_log.hasHandlers()):
         return ""
     return (
         "The logconfig enables the access log, on the handlers that the logger "
