@@ -336,7 +336,7 @@ def _sparse(data):
 @pytest.mark.parametrize(
     "kind", [bytes, bytearray, memoryview, _wide, _sparse, lambda d: array("B", d)]
 )
-@pytest.mark.parametrize("size", [8, 80_000])
+@pytest.mark.parametrize("size", [8, 20_000, 80_000])
 @pytest.mark.parametrize("framed", [True, False])
 def test_bodies_of_every_kind_arrive_well_framed(serve, loop, kind, size, framed):
     """Also where the client is slow, and the transport holds what the app sent."""

@@ -35,10 +35,13 @@ class Answering(Closing):
     #: Seconds in which an idle connection is still served after `shutdown()`.
     DRAIN_WINDOW: ClassVar[float] = 2.0
 
+    gathers: bool  # set with the peer's address, by `Connection`
+
     __slots__ = (
         "client",
         "cycle",
         "gate",
+        "gathers",
         "queue",
     )
 

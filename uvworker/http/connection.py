@@ -148,8 +148,10 @@ class Connection(Answering):
         service = self.service
         self.trusted = known and service.trusts(self.client and self.client[0])
         self.scheme = "http"
+        self.gathers = service.gathers
         if transport.get_extra_info("sslcontext"):
             self.scheme = "https"
+            self.gathers = False  # each piece would be a TLS record
             if service.tls is not None:
                 ssl_object = transport.get_extra_info("ssl_object")
                 self.extensions = {"tls": service.tls(ssl_object)}

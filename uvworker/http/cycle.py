@@ -31,11 +31,13 @@ START = "http.response.start"
 BODY = "http.response.body"
 TRAILED = "http.response.body with trailers behind it"
 
+LINE_END = b"\r\n"
 LAST_CHUNK = b"0\r\n\r\n"  # RFC 9112 section 7.1
 
-# Bytes of body above which head and body are two writes: then copying costs more than
-# a second entry in the transport's queue.
-ONE_WRITE = 65536
+# Bytes of body up to which a copy, with what frames it, costs less than to hand over
+# three pieces; and less than three writes, where a transport cannot gather them.
+COPIED = 8192
+JOINED = 65536
 
 # Events that an app may send after its client has left, before the loop turns.
 IGNORED_AT_ONCE = 32
@@ -49,6 +51,7 @@ class Carrier(Source, Protocol):
 
     service: Service
     draining: bool  # it closes soon: a response announces that
+    gathers: bool  # `transport.writelines()` is one write without a copy
 
     def may_stay(self, cycle: Cycle) -> bool:
         """Return whether the connection stays open after the response to *cycle*."""
@@ -241,24 +244,26 @@ class Cycle(Receiving):
             body = self.copied(body)
         more_body = message.get("more_body", False)
         size = len(body)
+        opening, closing = self.head, b""
         if self.length is None:
             self.sent += size
             if self.chunked:
-                body = b"%x\r\n%b\r\n" % (size, body) if size else b""
+                if size:
+                    opening += b"%x\r\n" % size
+                    closing = LINE_END
                 if not more_body:
-                    body += LAST_CHUNK
+                    closing += LAST_CHUNK
         elif size <= self.length:
             self.sent += size
             self.length -= size
         else:
             self._exceed()
             return
-        head = self.head
-        if head and size <= ONE_WRITE:
-            self.head = b""
-            self.connection.transport.write(head + body)
+        self.head = b""
+        if more_body or size > COPIED:
+            self._write(opening, body, closing)
         else:
-            self._write(body)
+            self.connection.transport.write(opening + body + closing)
         if not more_body:
             if self.length:
                 raise RuntimeError("Response content shorter than Content-Length")
@@ -281,11 +286,17 @@ class Cycle(Receiving):
             self.changed.set()
         self.connection.answered(self)
 
-    def _write(self, body: bytes) -> None:
-        if self.head:
-            self.flush()
-        transport = self.connection.transport
-        transport.write(body)
+    def _write(self, *pieces: bytes) -> None:
+        """Write a piece of a stream, or a large body, between what frames it."""
+        connection, size = self.connection, len(pieces[1])
+        transport = connection.transport
+        if connection.gathers and size > COPIED:
+            transport.writelines(pieces)
+        elif size <= JOINED:
+            transport.write(b"".join(pieces))
+        else:
+            for piece in pieces:
+                transport.write(piece)
         if transport.is_closing():
             # A write has failed. asyncio reports that only when the loop turns, and a
             # stream that nothing slows down any more never lets the loop turn.

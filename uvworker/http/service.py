@@ -176,6 +176,9 @@ class Service:
         self.sendfile = policy.sendfile
         self.held: list[Held] = []  # their heads wait to be written
         self.loop = loop
+        # uvloop writes a list of pieces at once. asyncio's transports copy it, or never
+        # pause the writer, by version (CVE-2024-12254).
+        self.gathers = type(loop).__module__.partition(".")[0] == "uvloop"
         self.pid = os.getpid()
         self.tasks = server_state.tasks
         apart = getattr(config, "reset_contextvars", False)  # not in uvicorn 0.36
