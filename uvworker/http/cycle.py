@@ -286,16 +286,16 @@ class Cycle(Receiving):
             self.changed.set()
         self.connection.answered(self)
 
-    def _write(self, *pieces: bytes) -> None:
+    def _write(self, opening: bytes, body: bytes, closing: bytes) -> None:
         """Write a piece of a stream, or a large body, between what frames it."""
-        connection, size = self.connection, len(pieces[1])
+        connection, size = self.connection, len(body)
         transport = connection.transport
         if connection.gathers and size > COPIED:
-            transport.writelines(pieces)
+            transport.writelines((opening, body, closing))
         elif size <= JOINED:
-            transport.write(b"".join(pieces))
+            transport.write(opening + body + closing)
         else:
-            for piece in pieces:
+            for piece in (opening, body, closing):
                 transport.write(piece)
         if transport.is_closing():
             # A write has failed. asyncio reports that only when the loop turns, and a
