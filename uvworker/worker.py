@@ -27,7 +27,7 @@ from .diagnosis.stalls import StallWatch
 from .machine import shortages
 from .process import children, heartbeat, signals
 from .process.app_exit import AppExit
-from .process.loop import cancel, spawn
+from .process.loop import cancel, keep_threads, spawn
 from .process.retirement import Retirement
 from .process.stop import CANCEL_WINDOW, Deadlines
 from .server import Server, Stage
@@ -112,6 +112,7 @@ class Worker(BootingWorker):
 
     async def _until_left(self) -> None:
         """Serve and leave; the loop turns as long as this runs."""
+        keep_threads()
         await self._serve()
 
     async def _serve(self) -> None:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
+import sys
 from collections.abc import Callable, Collection, Coroutine, Iterable, Iterator
 from typing import Any, TypeVar
 
@@ -47,6 +49,30 @@ def turn(
         if not task.done():
             interrupted(failure)
     return task.result()
+
+
+def keep_threads() -> None:
+    """Let AnyIO's threads live as long as the task that calls this: the main one.
+
+    Frameworks run synchronous endpoints in them. AnyIO ends a thread with the root task
+    that it began under. It looks for that task once, among those that are listed, by
+    the callback of ``run_until_complete()``; if there is none, each request starts a
+    thread of its own.
+    """
+    if "anyio" not in sys.modules:
+        return
+    task = asyncio.current_task()
+    assert task is not None
+    with contextlib.suppress(ImportError, AttributeError):  # where a name is no more
+        backend = importlib.import_module("anyio._backends._asyncio")
+        mark = asyncio.base_events._run_until_complete_cb  # type: ignore[attr-defined]  # noqa: SLF001
+        task.add_done_callback(mark)
+        asyncio._register_task(task)  # noqa: SLF001
+        try:
+            backend.find_root_task()
+        finally:
+            asyncio._unregister_task(task)  # noqa: SLF001
+            task.remove_done_callback(mark)
 
 
 def _unlisted(

@@ -14,7 +14,7 @@ from tests.tools.service import wait_for
 APP = (
     SAY
     + """
-import asyncio, atexit, signal, sys, threading
+import anyio, asyncio, atexit, signal, sys, threading
 
 atexit.register(say, "atexit")
 held = set()
