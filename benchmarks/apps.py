@@ -116,6 +116,11 @@ async def item(number: int) -> Item:
     return Item(id=number, name="lamp", price=1.5, tags=["a", "b"])
 
 
+@api.get("/threaded/{number}")
+def item_in_thread(number: int) -> Item:
+    return Item(id=number, name="lamp", price=1.5, tags=["a", "b"])
+
+
 @api.get("/pid")
 @api.get("/burn")
 async def who() -> PlainTextResponse:

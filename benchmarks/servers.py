@@ -59,7 +59,7 @@ class Peer:
 
 
 # The works that a protocol with fixed answers cannot do.
-WITHOUT = ("file", "WebSocket", "WebSocket, 10 kB")
+WITHOUT = ("FastAPI, def", "file", "WebSocket", "WebSocket, 10 kB")
 
 GUNICORN_BOTH = {LOG: "--access-logfile {log}", PRELOAD: "--preload"}
 GUNICORN_HTTP2 = {HTTP2: "--http-protocols h2,h1 --http2-cleartext prior-knowledge"}

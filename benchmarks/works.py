@@ -47,6 +47,9 @@ WORKS = {
     "plain": Work("13-byte response, keep-alive", 0.50),
     "access log": Work("the same with an access log to a file", 0.35, wanted=LOG),
     "FastAPI": Work("FastAPI, pydantic to JSON", 0.89, "api", "/items/1", answer=ITEM),
+    "FastAPI, def": Work(
+        "the same by a synchronous endpoint", None, "api", "/threaded/1", answer=ITEM
+    ),
     "echo": Work("10 kB POST, echoed", 0.50, "echo", answer=BODY),
     "stream": Work(
         "1 MB in 64 chunks", 0.95, "stream", connections=8, answer=CHUNK * CHUNKS
