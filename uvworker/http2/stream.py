@@ -122,7 +122,7 @@ class Stream(Cycle):
     async def receive(self) -> Message:
         """Return the next `http.request`, and let the client send the one behind."""
         message = await super().receive()
-        if self.credit and not self.lost:
+        if self.credit and not (self.lost or self.complete):
             self.link.grant(self)
         return message
 

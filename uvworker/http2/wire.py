@@ -22,8 +22,8 @@ from .stream import HIGH_WATER, Stream
 
 ENHANCE_YOUR_CALM = 11  # an error code: RFC 9113 section 7
 
-# Bytes that are written at once, and not at the end of the turn of the loop: an app
-# that never pauses would fill the memory up to the client's window, which may be 2 GB.
+# Bytes of bodies that wait for the end of the turn of the loop; more are written now. An
+# app that never pauses would fill the memory up to the client's window, which may be 2 GB.
 AT_ONCE = 65536
 
 # Frames in a second that carry no request and no body. A client measures its round trip
@@ -56,6 +56,7 @@ class Framing(asyncio.Protocol, ABC):
         self.gate: asyncio.Event | None = None  # shut while the client is slow
         self.closing = False  # GOAWAY is sent, and nothing more is
         self._flushing = False
+        self._queued = 0  # bytes of bodies, since the last flush
         self._chatter = self._turn = 0  # frames without use, and when they are counted
 
     # -- left to the class above
@@ -143,13 +144,15 @@ class Framing(asyncio.Protocol, ABC):
     def flush(self) -> None:
         """Write what zttp has queued."""
         self._flushing = False
+        self._queued = 0
         if not self.closing and (data := self.wire.data_to_send()):
             full = any(s.buffered > HIGH_WATER for s in self.streams.values())
             self.transport.write(self._withhold(data) if full else data)
 
     def flush_soon(self, size: int = 0) -> None:
-        """Write what is queued: much of it now, little at the end of this turn."""
-        if size > AT_ONCE:
+        """Write what is queued, *size* bytes more: much now, little when this turn ends."""
+        self._queued += size
+        if self._queued > AT_ONCE:
             self.flush()
         elif not self._flushing:
             self._flushing = True

@@ -28,8 +28,8 @@ import asyncio, os
 async def start(send, *headers, status=200):
     await send({"type": "http.response.start", "status": status, "headers": headers})
 
-async def go():
-    while not os.path.exists("go"):
+async def go(sign="go"):
+    while not os.path.exists(sign):
         await asyncio.sleep(0.02)
 
 async def drip(receive, send):
@@ -71,6 +71,14 @@ async def app(scope, receive, send):
         await start(send)
         await send({"type": "http.response.body", "body": b""})
         return await go()
+    if path == "/late":
+        await go()
+        await start(send)
+        await send({"type": "http.response.body", "body": b""})
+        await go("left")
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        return print("disconnect", flush=True)
     body = b""
     while path != "/ignore":
         event = await receive()
@@ -88,6 +96,14 @@ async def app(scope, receive, send):
         await start(send)
         for _ in range(64):
             await send({"type": "http.response.body", "body": bytes(65536),
+                        "more_body": True})
+        print("all sent", flush=True)
+    elif path.startswith("/pieces/"):
+        print("begun", flush=True)
+        await start(send)
+        piece = bytes(int(path[8:]))
+        for _ in range((64 << 20) // len(piece)):
+            await send({"type": "http.response.body", "body": piece,
                         "more_body": True})
         print("all sent", flush=True)
     elif path == "/two":
@@ -515,6 +531,41 @@ def test_a_client_without_a_window_holds_the_app(begin: Begin) -> None:
     peer.h2.increment_flow_control_window(1 << 30, big)
     peer.flush()
     assert len(peer.answer(big)[1]) == 64 * 65536
+
+
+@pytest.mark.parametrize("size", [1000, 16384, 65536, 1 << 20])
+def test_a_client_with_a_wide_window_that_does_not_read_holds_the_app(
+    begin: Begin, size: int
+) -> None:
+    """Else 64 MB would wait in the worker's memory, for each such stream."""
+    service, peer = begin()
+    peer.h2.update_settings({4: (1 << 31) - 1})
+    peer.h2.increment_flow_control_window(1 << 30)
+    peer.ask(f"/pieces/{size}")
+    heard(service, "begun")
+    other = Peer(service.connect())
+    assert other.answer(other.ask())[0] == 200  # so the app waits
+    other.sock.close()
+    assert "all sent" not in service.out
+
+
+def test_an_app_may_go_on_reading_behind_its_answer(begin: Begin) -> None:
+    """Its client has no need of a window any more."""
+    service, peer = begin()
+    stream = peer.ask("/late", "POST", end=False)
+    for _ in range(2):  # the second window is the last one that it gets
+        while window := peer.h2.local_flow_control_window(stream):
+            peer.h2.send_data(stream, bytes(min(window, 16384)))
+        peer.flush()
+        peer.wait(h2.events.WindowUpdated, stream)
+    (service.directory / "go").touch()
+    assert peer.answer(stream)[0] == 200
+    peer.h2.close_connection()
+    peer.flush()
+    peer.wait_closed()
+    (service.directory / "left").touch()
+    heard(service, "disconnect")
+    assert "Traceback" not in service.log
 
 
 def test_two_tasks_of_an_app_wait_for_one_window(begin: Begin) -> None:
