@@ -22,13 +22,13 @@ WINGS = {
     "app": set(),
     "config": set(),
     "diagnosis": {"shared_memory"},
-    "http": {"accept", "access", "app"},
-    "http2": {"http"},
+    "http": {"accept", "access", "app", "machine"},
+    "http2": {"http", "machine"},
     "machine": set(),
     "operations": {"access", "app"},
     "process": {"diagnosis", "machine", "shared_memory"},
     "shared_memory": set(),
-    "websocket": {"app"},
+    "websocket": {"app", "machine"},
 }
 
 # Each foreign library has few doors; all else is testable without a process.

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from tests.http.conftest import Service, until
+from tests.http.conftest import Client, Service, until
 from uvworker.access.record import AccessRecord
 from uvworker.http.forwarded import Forwarding
 from uvworker.http.limits import Limits
 from uvworker.http.refusal import LINES_A_TURN
+from uvworker.machine.send_queue import unacknowledged
 from uvworker.websocket import service
+from uvworker.websocket.channel import CLOSING
+from uvworker.websocket.connection import WebSocket
 
 from . import apps, client
 from .apps import ACCEPT, Held, Told, say
@@ -286,6 +289,94 @@ def test_a_client_that_reads_nothing_is_cut(
     enter(running)
     until(lambda: over)
     until(lambda: not running.connections())
+
+
+async def blast(_scope, receive, send) -> None:
+    """Send 10 MB, which is more than kernels hold, and close."""
+    await receive()
+    await send(ACCEPT)
+    for _ in range(10):
+        await send(say(bytes(1_000_000)))
+
+
+def is_spared(websocket: WebSocket, deadline: str) -> bool:
+    """Let one of a slow client's deadlines come; tell whether it got another."""
+    setattr(websocket, deadline, 0)
+    until(lambda: getattr(websocket, deadline) or websocket.transport.is_closing())
+    return not websocket.transport.is_closing()
+
+
+def sip(peer: Client, websocket: WebSocket) -> bytes:
+    """Read until the server's kernel knows of it."""
+    received, before = b"", unacknowledged(websocket.transport)
+    while unacknowledged(websocket.transport) == before:
+        received += peer.sock.recv(4096)
+    return received
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_client_that_reads_slowly_is_not_taken_for_one_that_is_stuck(
+    sockets: Start, loop: str
+) -> None:
+    """It takes from the kernel, which has room for more of ours only now and then."""
+    running = sockets(blast, config={"loop": loop}, ping_interval=None)
+    peer = enter(running)
+    [websocket] = running.connections()
+    until(lambda: websocket._gate is not None)
+    steady(lambda: unacknowledged(websocket.transport))
+    received = b""
+    for _ in range(5):
+        assert is_spared(websocket, "stalled")
+        received += sip(peer, websocket)
+    hear_all(peer, received)
+
+
+@pytest.mark.usefixtures("quick")
+def test_a_client_that_reads_slowly_gets_what_was_sent_before_the_close(
+    sockets: Start, loop: str
+) -> None:
+    """All of it is in the kernel by then, and a cut would drop it."""
+    app = Told(ACCEPT, say(bytes(2_000_000)), {"type": "websocket.close"})
+    running = sockets(app, config={"loop": loop})
+    peer = enter(running)
+    [websocket] = running.connections()
+    until(lambda: websocket.state == CLOSING)
+    steady(lambda: unacknowledged(websocket.transport))
+    received = b""
+    for _ in range(5):
+        assert is_spared(websocket, "deadline")
+        received += sip(peer, websocket)
+    hear_all(peer, received)
+    peer.send(client.close(1000))
+    assert peer.rest() == b""
+
+
+def hear_all(peer: Client, received: bytes) -> None:
+    """Read on to the close frame."""
+    while not received.endswith(b"\x88\x02\x03\xe8"):
+        piece = peer.sock.recv(1 << 20)
+        assert piece, "the end, without a close frame"
+        received = received[-3:] + piece
+
+
+def test_no_pong_goes_out_behind_a_close_frame(
+    sockets: Start, loop: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was owed to a client that did not read; then the client's fault came."""
+    running = sockets(blast, config={"loop": loop})
+    peer = enter(running)
+    [websocket] = running.connections()
+    until(lambda: websocket._gate is not None)
+    peer.send(client.frame(client.PING, b"are you there?"))
+    until(lambda: websocket._pong is not None)
+    peer.send(client.frame(3))  # an unknown kind
+    until(lambda: websocket.state == CLOSING)
+    received = b""
+    while piece := peer.sock.recv(1 << 20):
+        received += piece
+    assert received.endswith(b"\x88\x10\x03\xeaunknown opcode")
+    assert b"are you there?" not in received
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
 
 
 # Silence

@@ -10,7 +10,8 @@ import socket
 import struct
 from contextlib import suppress
 
-from .deadlines import NEVER, unacknowledged
+from ..machine.send_queue import unacknowledged
+from .deadlines import NEVER
 from .phases import BODY, DEAF, HEAD, SHUT
 from .reading import Reading
 from .service import ServerState, Service

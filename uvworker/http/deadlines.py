@@ -8,18 +8,12 @@ than parsing the request.
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import math
-import struct
 import sys
-import termios
 from typing import Protocol
 
 PERIOD = 1.0  # seconds; a deadline is never early, and at most one period late
 NEVER = sys.maxsize  # turns
-
-_INT = struct.Struct("i")
-NOTHING = bytes(_INT.size)
 
 
 class Watched(Protocol):
@@ -79,21 +73,3 @@ class Clock:
             if connection.deadline <= turn or connection.stalled <= turn
         ]:
             connection.expire()
-
-
-def unacknowledged(transport: asyncio.Transport) -> int:
-    """Return the bytes that a client has not acknowledged, those in the kernel too."""
-    held = transport.get_write_buffer_size()
-    return held and held + in_kernel(transport)
-
-
-def in_kernel(transport: asyncio.Transport) -> int:
-    """Return the bytes that the kernel holds for a client.
-
-    The kernel holds megabytes, so a client that reads slowly makes room for a write
-    only now and then; but it acknowledges all the time. tcp(7), SIOCOUTQ.
-    """
-    descriptor = transport.get_extra_info("socket").fileno()
-    if descriptor < 0:
-        return 0
-    return int(_INT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, NOTHING))[0])

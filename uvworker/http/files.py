@@ -19,7 +19,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Protocol
 
-from .deadlines import NEVER, Clock, in_kernel
+from ..machine.send_queue import unacknowledged
+from .deadlines import NEVER, Clock
 
 # Bytes that the kernel is asked to copy before other connections have their turn. One
 # call copies all of a file to a client that is fast enough, and takes seconds for it.
@@ -143,8 +144,7 @@ class Patience:
     def expire(self) -> None:
         """Break with the client, or look again later."""
         transport = self._outlet.transport
-        held = transport.get_write_buffer_size() + in_kernel(transport)
-        taken = self._progress.sent - held
+        taken = self._progress.sent - unacknowledged(transport)
         if taken == self._taken:
             transport.abort()
         self._taken = taken

@@ -18,8 +18,9 @@ import zttp
 
 from ..http.answering import CLIENT_LEFT
 from ..http.connection import Connection
-from ..http.deadlines import NEVER, unacknowledged
+from ..http.deadlines import NEVER
 from ..http.refusal import BODY_TOO_LONG, RETRY_AFTER, Refusal
+from ..machine.send_queue import unacknowledged
 from .head import check, describe
 from .stream import Stream, fields_of
 from .wire import Framing
@@ -363,9 +364,7 @@ class HTTP2Connection(Framing):
         """Act on the connection's deadline, which it has while no stream is open."""
         if not self.closing and not self.transport.is_closing():
             self._retire()
-        elif self.transport.get_write_buffer_size() and (
-            self._unacknowledged != unacknowledged(self.transport)
-        ):
+        elif self._unacknowledged != unacknowledged(self.transport):
             self._await_flush()
         else:
             self.transport.abort()

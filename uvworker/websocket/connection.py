@@ -13,6 +13,7 @@ import asyncio
 import sys
 from contextlib import suppress
 
+from ..machine.send_queue import unacknowledged
 from . import frames
 from .channel import CLOSED, CLOSING, OPEN, Channel, Handshake
 from .deflate import Agreement
@@ -48,6 +49,7 @@ class WebSocket(Channel, asyncio.Protocol):
         "_pinged",
         "_pong",
         "_unsent",
+        "_unsent_at_ping",
         "deadline",
         "stalled",
     )
@@ -61,7 +63,8 @@ class WebSocket(Channel, asyncio.Protocol):
         self._heard = False  # anything, since the last ping
         self._pinged = False
         self._pong: bytes | None = None  # owed, while the client does not read
-        self._unsent = 0  # bytes, when a slow client was last looked at
+        # Bytes, when a slow client was last looked at, and when it was last pinged
+        self._unsent = self._unsent_at_ping = 0
 
     def start(self, transport: asyncio.Transport, early: bytes) -> None:
         """Speak WebSocket on *transport*, from which *early* was read already."""
@@ -92,8 +95,8 @@ class WebSocket(Channel, asyncio.Protocol):
         """Let `send()` go on."""
         self.stalled = NEVER
         self.open_gate()
-        if self._pong is not None:
-            pong, self._pong = self._pong, None
+        pong, self._pong = self._pong, None
+        if pong is not None and self.state == OPEN:
             self._control(PONG, pong)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
@@ -227,9 +230,12 @@ class WebSocket(Channel, asyncio.Protocol):
         so is what it takes. A client that has to wait for the app can give none.
         """
         service = self._service
-        if self._pinged and not (self._heard or self._paused or self._takes()):
+        unsent, before = unacknowledged(self.transport), self._unsent_at_ping
+        takes = 0 < unsent != before
+        if self._pinged and not (self._heard or self._paused or takes):
             self._fail(INTERNAL_ERROR, "keepalive ping timeout")
             return
+        self._unsent_at_ping = unsent
         if self._gate is None:  # else `stalled` looks after it
             self.transport.write(A_PING)
             self._pinged = service.awaits_pongs
@@ -239,19 +245,16 @@ class WebSocket(Channel, asyncio.Protocol):
         self._wait(service.pong_turns if self._pinged else service.ping_turns)
 
     def _cut_if_stuck(self) -> None:
-        if not self._takes():
+        """Cut a client for which bytes wait, unless it has taken some, or got more."""
+        unsent, before = unacknowledged(self.transport), self._unsent
+        self._unsent = unsent
+        if not 0 < unsent != before:
             self.transport.abort()
         elif self.state == OPEN:
             self.stalled = self._in_a_while()
         else:
             self.deadline = self._in_a_while()
             self.stalled = NEVER
-
-    def _takes(self) -> bool:
-        """Tell whether a client for which bytes wait has taken some, or got more."""
-        unsent, before = self.transport.get_write_buffer_size(), self._unsent
-        self._unsent = unsent
-        return 0 < unsent != before
 
     def _in_a_while(self) -> int:
         return self._service.clock.turn + self._service.stall_turns
