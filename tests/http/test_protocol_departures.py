@@ -6,6 +6,8 @@ import asyncio
 
 import pytest
 
+from uvworker.http.limits import Limits
+
 from . import apps
 from .conftest import until
 from .test_protocol_requests import GET, HOST
@@ -61,6 +63,37 @@ def test_an_app_whose_client_left_is_told_and_goes_on(
     assert told == [{"type": "http.disconnect"}] * 2
     assert [(r.status, r.sent) for r in records] == [recorded]
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    "fails",
+    [
+        lambda: {}["room"],
+        lambda: (_ for _ in ()).throw(TimeoutError("of a database")),
+    ],
+    ids=["cleanup", "timeout"],
+)
+def test_an_error_behind_a_disconnect_is_the_apps_own(serve, loop, fails, caplog):
+    """Nobody else would learn that a rollback has failed."""
+
+    async def app(_scope, receive, send):
+        await receive()
+        await send(apps.start())
+        try:
+            await _endless(send)
+        except asyncio.CancelledError as error:
+            try:
+                fails()
+            except TimeoutError as timeout:
+                raise timeout from error
+
+    service = serve(app, config={"loop": loop}, limits=Limits(disconnect_grace=0))
+    client = service.connect().send(GET)
+    client.response()
+    client.close()
+    until(lambda: not service.server.server_state.tasks)
+    [record] = caplog.records
+    assert record.exc_info[0] in {KeyError, TimeoutError}
 
 
 def test_a_stream_that_never_pauses_ends_with_its_client(serve, loop):

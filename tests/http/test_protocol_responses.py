@@ -34,6 +34,23 @@ def test_a_head_of_known_length_waits_for_its_body(serve, loop):
     assert client.sock.recv(65536).endswith(b"\r\n\r\ndata")
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_head_of_known_length_does_not_wait_for_ever(serve, loop):
+    """A download that begins slowly is one that has begun."""
+    go = asyncio.Event()
+
+    async def app(_scope, _receive, send):
+        await send(apps.start(200, (b"content-length", b"4")))
+        await go.wait()
+        await send(apps.body(b"data"))
+
+    service = serve(app, config={"loop": loop})
+    response = service.connect().send(GET).response()
+    assert response.getheader("content-length") == "4"
+    service.do(lambda _: go.set())
+    assert response.read() == b"data"
+
+
 def test_the_head_of_a_stream_does_not_wait_for_a_late_body(serve, loop):
     """An event stream's client wants to know at once that it is connected."""
     go = asyncio.Event()
@@ -408,6 +425,20 @@ def test_an_app_that_fails_before_its_response_is_answered_for(
     answer = service.ask(GET)
     assert (answer.status, answer.closing) == (status, True)
     assert service.ask(GET).status == status  # and the worker lives
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="tasks do not count it")
+def test_a_cancellation_that_leaks_out_of_an_app_has_its_traceback(serve, caplog):
+    """The app awaited something that was cancelled; it is not cancelled itself."""
+
+    async def app(_scope, _receive, _send):
+        task = asyncio.ensure_future(asyncio.sleep(60))
+        asyncio.get_running_loop().call_soon(task.cancel)
+        await task
+
+    assert serve(app).ask(GET).status == 503
+    [record] = caplog.records
+    assert (record.levelname, record.exc_info[0]) == ("ERROR", asyncio.CancelledError)
 
 
 SHORT = (b"content-length", b"1")

@@ -430,6 +430,7 @@ class Group(Exception):  # noqa: N818  as of Python 3.11
     exceptions = (WebSocketDisconnect(),)
 
 
+@pytest.mark.parametrize("sends", [False, True], ids=["receives", "sends"])
 @pytest.mark.parametrize(
     ("raises", "lines"), [(WebSocketDisconnect, 0), (Group, 0), (LookupError, 1)]
 )
@@ -438,13 +439,18 @@ def test_a_frameworks_disconnect_may_leave_the_app_and_is_no_line(
     caplog: pytest.LogCaptureFixture,
     raises: type[Exception],
     lines: int,
+    sends: bool,
 ) -> None:
     async def app(_scope, receive, send):
         await receive()
         await send(ACCEPT)
         try:
             await receive()
+            if sends:
+                await send(say("too late"))
             raise WebSocketDisconnect  # noqa: TRY301  as a framework does
+        except OSError:
+            raise raises  # noqa: B904
         except WebSocketDisconnect:
             raise raises  # noqa: B904  an error while it handles the disconnect
 

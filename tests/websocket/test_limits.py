@@ -322,7 +322,7 @@ def test_a_client_that_reads_slowly_is_not_taken_for_one_that_is_stuck(
     running = sockets(blast, config={"loop": loop}, ping_interval=None)
     peer = enter(running)
     [websocket] = running.connections()
-    until(lambda: websocket._gate is not None)
+    until(lambda: websocket._gate is not None)  # noqa: SLF001
     steady(lambda: unacknowledged(websocket.transport))
     received = b""
     for _ in range(5):
@@ -366,9 +366,9 @@ def test_no_pong_goes_out_behind_a_close_frame(
     running = sockets(blast, config={"loop": loop})
     peer = enter(running)
     [websocket] = running.connections()
-    until(lambda: websocket._gate is not None)
+    until(lambda: websocket._gate is not None)  # noqa: SLF001
     peer.send(client.frame(client.PING, b"are you there?"))
-    until(lambda: websocket._pong is not None)
+    until(lambda: websocket._pong is not None)  # noqa: SLF001
     peer.send(client.frame(3))  # an unknown kind
     until(lambda: websocket.state == CLOSING)
     received = b""

@@ -19,19 +19,23 @@ def caused_by_disconnect(
 ) -> bool:
     """Return whether *error* follows from a disconnect, also if it is wrapped.
 
-    Frameworks turn a cancellation into exceptions of their own, and task groups into
+    Frameworks raise exceptions of their own from a cancellation, and task groups raise
     exception groups. To log each would fill the log, since clients leave all the time.
-    *seen* has the ids of what was looked at: Starlette raises the only exception of a
-    group while it handles the group, which makes the group its member's context.
+    But what an app raises while it handles one, as in a ``finally``, is a fault of its
+    own, and so is a timeout, which asyncio raises from a cancellation too. *seen* has
+    the ids of what was looked at: Starlette raises the only exception of a group while
+    it handles the group, which makes the group its member's context.
     """
     while error is not None and id(error) not in seen:
         if isinstance(error, (ClientDisconnected, asyncio.CancelledError)):
             return True
+        if isinstance(error, (TimeoutError, asyncio.TimeoutError)):
+            return False
         seen |= {id(error)}
         group = getattr(error, "exceptions", None)
         if group:
             return all(caused_by_disconnect(each, seen) for each in group)
-        error = error.__cause__ or error.__context__
+        error = error.__cause__
     return False
 
 

@@ -2,9 +2,10 @@
 
 Here are `send` and what an app's errors do; `receive` is in `receiving`. Order, limits
 and deadlines belong to the connection. Two rules: the head waits for the first piece of
-the body, so that both are one write; only the head of a stream waits no longer than one
-turn of the loop. And once the head is out, an exception cuts the connection, as there
-is no other way to tell the client; until then the client gets a 500.
+the body, so that both are one write; but that of a stream waits no longer than one turn
+of the loop, and none longer than one of the clock. And once the head is out, an
+exception cuts the connection, as there is no other way to tell the client; until then
+the client gets a 500.
 
 Source: ASGI HTTP specification 2.3, as in uvicorn: `send()` does nothing once the
 client has left. In 2.4 it raises, and if a server announces 2.4, Starlette no longer
@@ -338,15 +339,20 @@ class Cycle(Receiving):
             raise error  # in a process that the app forked: end that process
         if caused_by_disconnect(error) and (self.lost or self.connection.client_left()):
             return
-        if isinstance(error, asyncio.CancelledError):
+        cancelled = isinstance(error, asyncio.CancelledError)
+        if cancelled and self._is_cancelled():
             logger.warning("Cancelled %s.", self._name())
-            refusal = Refusal(503)
         else:
             logger.error("Exception in ASGI application\n", exc_info=error)
-            refusal = Refusal(500)
+        refusal = Refusal(503 if cancelled else 500)
         if self.head:  # nothing is out yet
             self.head, self.status = b"", 0
         self._give_up(refusal)
+
+    def _is_cancelled(self) -> bool:
+        """Tell whether the app itself is cancelled, or something that it awaited."""
+        cancelling = getattr(self.task, "cancelling", None)  # not in Python 3.10
+        return cancelling is None or cancelling() > 0
 
     def _returned(self, result: object) -> None:
         if result is not None:

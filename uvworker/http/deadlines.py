@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import math
 import sys
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 PERIOD = 1.0  # seconds; a deadline is never early, and at most one period late
@@ -31,12 +32,19 @@ class Clock:
 
     It counts turns instead of reading the time: a loop that was blocked for ten seconds
     did not read from its clients for ten seconds either.
+
+    *each_turn*: called with the connections, before their deadlines are looked at.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        each_turn: Callable[[Iterable[Watched]], None],
+    ) -> None:
         self.turn = 0
         self.connections: set[Watched] = set()
         self._loop = loop
+        self._each_turn = each_turn
         self._period = PERIOD
         self._timer: asyncio.TimerHandle | None = None
 
@@ -67,6 +75,7 @@ class Clock:
         self._loop.call_later(0, self._expire, turn)
 
     def _expire(self, turn: int) -> None:
+        self._each_turn(self.connections)
         for connection in [
             connection
             for connection in self.connections

@@ -10,7 +10,7 @@ import asyncio
 import contextvars
 import logging
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Protocol
@@ -159,7 +159,7 @@ class Service:
         self.raw_root_path = config.root_path.encode("ascii")
         self.limit_concurrency = config.limit_concurrency
         self.keepalive = config.timeout_keep_alive  # seconds; 0: no second request
-        self.clock = clock = Clock(loop)
+        self.clock = clock = Clock(loop, _write_heads)
         self.websockets: Any = policy.websockets and policy.websockets(loop, clock)
         self.linger_turns = clock.turns(LINGER)
         self.stall_turns = clock.turns(WRITE_STALL)
@@ -235,6 +235,18 @@ class Service:
     ) -> asyncio.Task[None]:
         """Start a task in a context of its own: uvicorn's `reset_contextvars`."""
         return contextvars.Context().run(self.loop.create_task, coroutine)
+
+
+def _write_heads(connections: Iterable[object]) -> None:
+    """Write the heads of known length whose bodies are late: they may take minutes.
+
+    Once a second: to look after each of them costs most responses, whose bodies come
+    right behind their heads, more than the write that it saves.
+    """
+    for connection in connections:
+        cycle: Held | None = getattr(connection, "cycle", None)
+        if cycle is not None and cycle.head:
+            cycle.flush()
 
 
 def _trust(forwarding: Forwarding | None) -> Callable[[str | None], bool]:

@@ -22,8 +22,8 @@ from .stream import HIGH_WATER, Stream
 
 ENHANCE_YOUR_CALM = 11  # an error code: RFC 9113 section 7
 
-# Bytes of bodies that wait for the end of the turn of the loop; more are written now. An
-# app that never pauses would fill the memory up to the client's window, which may be 2 GB.
+# Bytes of bodies that may wait for the end of the turn of the loop. An app that never
+# pauses would fill the memory up to the client's window, which may be 2 GB.
 AT_ONCE = 65536
 
 # Frames in a second that carry no request and no body. A client measures its round trip
@@ -150,7 +150,7 @@ class Framing(asyncio.Protocol, ABC):
             self.transport.write(self._withhold(data) if full else data)
 
     def flush_soon(self, size: int = 0) -> None:
-        """Write what is queued, *size* bytes more: much now, little when this turn ends."""
+        """Write what is queued, *size* bytes more: if it is much now, else soon."""
         self._queued += size
         if self._queued > AT_ONCE:
             self.flush()
