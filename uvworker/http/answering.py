@@ -35,7 +35,9 @@ class Answering(Closing):
     #: Seconds in which an idle connection is still served after `shutdown()`.
     DRAIN_WINDOW: ClassVar[float] = 2.0
 
-    gathers: bool  # set with the peer's address, by `Connection`
+    # Set with the peer's address, by `Connection`
+    gathers: bool
+    scheme: str
 
     __slots__ = (
         "client",

@@ -21,6 +21,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from ..app.disconnect import ClientDisconnected, caused_by_disconnect
+from ..app.pauses import pause
 from .head import BODILESS, Header, compose, fault
 from .receiving import Message, Receiving, Source
 from .refusal import Refusal
@@ -51,6 +52,7 @@ class Carrier(Source, Protocol):
     """
 
     service: Service
+    scheme: str  # "https" if it has TLS
     draining: bool  # it closes soon: a response announces that
     gathers: bool  # `transport.writelines()` is one write without a copy
 
@@ -191,6 +193,8 @@ class Cycle(Receiving):
             self._start(message)
         else:
             self._body(message)
+            if not self.complete and self.connection.scheme == "https":
+                await pause()
 
     async def extend(self, message: Message) -> None:
         """Take an event that is not the one *expected*."""

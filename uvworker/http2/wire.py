@@ -50,6 +50,7 @@ class Framing(asyncio.Protocol, ABC):
         self.service = peer.service
         self.loop = peer.loop
         self.transport = peer.transport
+        self.scheme = peer.scheme
         self.limits = peer.limits
         self.wire: Any = zttp.Connection(zttp.SERVER, protocol=zttp.HTTP2)
         self.streams: dict[int, Stream] = {}

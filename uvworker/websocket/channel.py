@@ -18,6 +18,7 @@ from collections.abc import Awaitable, Iterator
 from typing import Any, Protocol
 
 from ..app.disconnect import ClientDisconnected
+from ..app.pauses import pause
 from . import frames
 from .deflate import Agreement, Deflate
 from .frames import ABNORMAL, NORMAL, WHOLE_BINARY, WHOLE_TEXT
@@ -81,6 +82,7 @@ class Channel(ABC):
         "_disconnect",
         "_gate",
         "_handshake",
+        "_layered",
         "_paused",
         "_queue",
         "_queued",
@@ -105,6 +107,7 @@ class Channel(ABC):
         self._waiters: list[asyncio.Future[None]] = []
         self._disconnect: Message | None = None
         self._gate: asyncio.Event | None = None  # shut while the client is slow
+        self._layered = False  # TLS is between the transport and the socket
         self._sent = 0  # bytes of messages
 
     # -- what the connection does for it
@@ -164,6 +167,8 @@ class Channel(ABC):
                     # As it is now: apps fill a buffer anew while it still waits.
                     payload = memoryview(payload).tobytes()
             self._write(first, payload)
+            if self._layered:
+                await pause()
         else:
             await self._answer(message)
 

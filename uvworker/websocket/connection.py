@@ -70,6 +70,7 @@ class WebSocket(Channel, asyncio.Protocol):
         """Speak WebSocket on *transport*, from which *early* was read already."""
         service = self._service
         self.transport = transport
+        self._layered = transport.get_extra_info("sslcontext") is not None
         self._decoder = Decoder(service.max_size, self._deflate)
         self._wait(service.ping_turns)
         service.clock.watch(self)

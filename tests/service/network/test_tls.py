@@ -7,6 +7,7 @@ import os
 import signal
 import socket
 import ssl
+import struct
 import threading
 from typing import Any
 
@@ -20,6 +21,7 @@ from tests.tools.apps import IMPORTED, SCOPE
 from tests.tools.certificates import Certificates
 from tests.tools.service import PATIENCE, Service, wait_for
 
+RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 REQUIRED = str(ssl.CERT_REQUIRED.value)
 
 # The whole of TLS in gunicorn.conf.py, with no certfile at all.
@@ -332,3 +334,48 @@ def test_a_reload_with_a_broken_certificate_leaves_the_old_workers_serving(
     service.kill(signal.SIGHUP)
     service.ready(2)
     wait_for(lambda: certificates.shown(service.port) == renewed, "the new one")
+
+
+# An app that never waits
+
+TIGHT = """
+async def app(scope, receive, send):
+    if scope["type"] == "websocket":
+        await receive()
+        await send({"type": "websocket.accept"})
+        while True:
+            await send({"type": "websocket.send", "bytes": bytes(16384)})
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while scope["path"] == "/stream":
+        await send({"type": "http.response.body", "body": bytes(16384),
+                    "more_body": True})
+    await send({"type": "http.response.body", "body": b"served"})
+"""
+
+UPGRADE = (
+    "Connection: Upgrade\r\nUpgrade: websocket\r\n"
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n"
+)
+IMPATIENT = "--timeout", "5", "--graceful-timeout", "1"
+ON_ASYNCIO = "import sys; sys.modules['uvloop'] = None"
+
+
+@pytest.mark.parametrize("further", ["", UPGRADE], ids=["http", "websocket"])
+@pytest.mark.parametrize("conf", ["", ON_ASYNCIO], ids=["uvloop", "asyncio"])
+def test_a_client_that_leaves_an_app_that_never_waits_hangs_nobody(
+    serve: Serve, certificates: Certificates, conf: str, further: str
+) -> None:
+    """The loop has to turn for the transport to learn of it."""
+    service = serve(TIGHT, *certificates.arguments, *IMPATIENT, conf=conf)
+    context = certificates.client()
+    for _ in range(5):
+        wrapped = context.wrap_socket(service.connect(), server_hostname="localhost")
+        with wrapped as client:
+            client.sendall(f"GET /stream HTTP/1.1\r\nHost: h\r\n{further}\r\n".encode())
+            received = 0
+            while received < 20_000_000:
+                received += len(client.recv(1 << 18))
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_ON_CLOSE)
+        assert get(service, context).text == "served"
+    assert "WORKER TIMEOUT" not in service.log
+    assert "raised exception" not in service.log
