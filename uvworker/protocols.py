@@ -108,6 +108,7 @@ def _limits(settings: Settings, options: Options) -> Limits:
         body_timeout=options.body_timeout,
         request_timeout=options.request_timeout,
         disconnect_grace=settings.asgi_disconnect_grace_period,
+        stream_stall=settings.timeout or None,
         streams=settings.http2_max_concurrent_streams,
         header_list=settings.http2_max_header_list_size,
         permit_obsolete_folding=settings.permit_obsolete_folding,

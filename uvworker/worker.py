@@ -112,8 +112,13 @@ class Worker(BootingWorker):
 
     async def _until_left(self) -> None:
         """Serve and leave; the loop turns as long as this runs."""
-        keep_threads()
-        await self._serve()
+        main = asyncio.current_task()
+        assert main is not None
+        keeping = spawn(keep_threads(main))
+        try:
+            await self._serve()
+        finally:
+            keeping.cancel()
 
     async def _serve(self) -> None:
         assert self._assembly is not None

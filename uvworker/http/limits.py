@@ -38,6 +38,8 @@ class Limits:
             the response has begun. None: no limit.
         disconnect_grace: gunicorn's `asgi_disconnect_grace_period`, seconds from
             the client's leaving to the cancellation of the app. None: never.
+        stream_stall: gunicorn's `timeout`, seconds that an HTTP/2 client may leave a
+            response without a window; then its stream is reset. None: no limit.
         streams: gunicorn's `http2_max_concurrent_streams`, requests at a time
             of one HTTP/2 connection; more are refused.
         header_list: gunicorn's `http2_max_header_list_size`, bytes of all fields
@@ -57,6 +59,7 @@ class Limits:
     body_timeout: float | None = None
     request_timeout: float | None = None
     disconnect_grace: float | None = None
+    stream_stall: float | None = 30.0
     streams: int = 100
     header_list: int = 65536
     permit_obsolete_folding: bool = False

@@ -59,6 +59,7 @@ class HTTP2Connection(Framing):
         self.stalled = NEVER
         # Tasks of unanswered streams, also of those that the client has reset.
         self._apps: set[asyncio.Task[None]] = set()
+        self._stall_turns = service.clock.turns(self.limits.stream_stall)
         self._leaving = False  # no further request is taken
         self._unacknowledged = 0  # bytes, when a slow client was last looked at
         self._wear = 0.0  # by its streams and resets
@@ -236,7 +237,7 @@ class HTTP2Connection(Framing):
         """Look after a stream whose client has to take something first."""
         service = self.service
         stream.unacknowledged = stream.wire.pending_bytes
-        stream.stalled = service.clock.turn + service.stall_turns
+        stream.stalled = service.clock.turn + self._stall_turns
         service.clock.watch(stream)
 
     def _close_stream(self, stream: Stream) -> None:

@@ -16,6 +16,8 @@ from typing import Any, TypeVar
 
 T = TypeVar("T")
 
+LOOK = 1.0  # seconds until the next look at whether the app has imported AnyIO
+
 
 def spawn(work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
     """Start *work* on the running loop as a task that `asyncio.all_tasks` leaves out.
@@ -51,18 +53,16 @@ def turn(
     return task.result()
 
 
-def keep_threads() -> None:
-    """Let AnyIO's threads live as long as the task that calls this: the main one.
+async def keep_threads(task: asyncio.Task[Any]) -> None:
+    """Let AnyIO's threads live as long as *task*, the main one, once it is imported.
 
     Frameworks run synchronous endpoints in them. AnyIO ends a thread with the root task
-    that it began under. It looks for that task once, among those that are listed, by
-    the callback of ``run_until_complete()``; if there is none, each request starts a
-    thread of its own.
+    that it began under. It looks for that task until it finds one, among those that are
+    listed, by the callback of ``run_until_complete()``; if there is none, each request
+    starts a thread of its own.
     """
-    if "anyio" not in sys.modules:
-        return
-    task = asyncio.current_task()
-    assert task is not None
+    while "anyio" not in sys.modules:
+        await asyncio.sleep(LOOK)
     with contextlib.suppress(ImportError, AttributeError):  # where a name is no more
         backend = importlib.import_module("anyio._backends._asyncio")
         mark = asyncio.base_events._run_until_complete_cb  # type: ignore[attr-defined]  # noqa: SLF001
