@@ -90,7 +90,9 @@ release:
 
 # Autobahn's fuzzing client against our WebSockets, in half an hour; it needs Python 2.7.
 # AUTOBAHN_ARGS="'1.*' '7.*'" runs less, in seconds.
-PYTHON2 ?= python2.7
+PYTHON2 ?= $(firstword $(foreach python, \
+    python2.7 $(wildcard $(HOME)/.pyenv/versions/2.7.*/bin/python2.7), \
+    $(shell $(python) -c 'print("$(python)")' 2>/dev/null)))
 .PHONY: autobahn
 autobahn: .venv/test .venv/autobahn
 	$(BIN)/python tests/tools/autobahn.py .venv/python2/bin/wstest $(AUTOBAHN_ARGS)

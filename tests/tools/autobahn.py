@@ -31,7 +31,7 @@ async def app(scope, receive, send):
         await send({**message, "type": "websocket.send"})
 """
 
-PASSED = {"OK", "NON-STRICT", "INFORMATIONAL", "UNIMPLEMENTED"}
+PASSED = {"OK", "NON-STRICT", "INFORMATIONAL"}
 NAME = "uvworker"
 
 

@@ -258,6 +258,7 @@ OUT_OF_ORDER = {
     "send before accept": (say("a"),),
     "a body before its start": (body(b"a"),),
     "accept within a denial": (denial(401), ACCEPT),
+    "a denial that would be an accept": (denial(101),),
     "a second accept": (ACCEPT, ACCEPT),
     "a denial after accept": (ACCEPT, denial(401)),
     "a close that cannot be sent": (ACCEPT, {**CLOSE, "code": 1005}),

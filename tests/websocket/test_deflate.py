@@ -45,6 +45,7 @@ DECLINED = [
     PMD + b"; server_max_window_bits=012",
     PMD + b"; client_max_window_bits=0",
     PMD + b"; client_max_window_bits=",
+    PMD + b'; client_max_window_bits="9',
     PMD + b"; client_no_context_takeover=1",
     PMD + b"; unknown",
     PMD + b"; client_max_window_bits; client_max_window_bits",

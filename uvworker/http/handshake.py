@@ -186,7 +186,14 @@ class Handshake(Cycle):
         return transport, early
 
     async def respond(self, message: Message) -> None:
-        """Take one `http.response.*`."""
+        """Take one `http.response.*`.
+
+        Raises:
+            RuntimeError: it would be taken for the answer to the handshake.
+
+        """
+        if message.get("status") == SWITCHING:
+            raise RuntimeError(f"{self._name()} is accepted by websocket.accept only.")
         await super().send(message)
 
     def forbid(self) -> None:

@@ -27,7 +27,7 @@ WORTHWHILE = 64  # bytes
 
 TAIL = b"\x00\x00\xff\xff"  # an empty block, which is not sent: section 7.2.1
 
-_BITS = re.compile(rb'"?(8|9|1[0-5])"?')
+_BITS = re.compile(rb'(?P<quote>")?(?P<bits>8|9|1[0-5])(?(quote)")')
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,14 +88,16 @@ def _flag(value: bytes | None) -> bool | None:
 def _server_bits(value: bytes | None) -> int | None:
     bits = _BITS.fullmatch(value or b"")
     # zlib cannot compress with a window of 8 bits, and takes 9.
-    return None if bits is None or bits[1] == b"8" else min(int(bits[1]), WINDOW_BITS)
+    if bits is None or bits["bits"] == b"8":
+        return None
+    return min(int(bits["bits"]), WINDOW_BITS)
 
 
 def _client_bits(value: bytes | None) -> int | None:
     if value is None:
         return WINDOW_BITS
     bits = _BITS.fullmatch(value)
-    return None if bits is None else min(int(bits[1]), WINDOW_BITS)
+    return None if bits is None else min(int(bits["bits"]), WINDOW_BITS)
 
 
 _PARAMETERS = {
