@@ -20,6 +20,7 @@ from .access.gunicorn_objects import Hooked
 from .access.log import AccessLog
 from .access.record import Recorded, Recorder, together
 from .access.tally import Tally
+from .app.compression import compressor
 from .app.interface import NotServable, interface_of
 from .app.wsgi import Threaded
 from .config.options import Options
@@ -87,7 +88,8 @@ def assemble(
     http: Any = settings.http_parser
     if ours:
         access = {"record": record, "wanted": wanted, "tally": parts.tally}
-        http = http_protocol(settings, options, certificates, **access)
+        files = _sends_files(app, settings, parts.log)
+        http = http_protocol(settings, options, certificates, sendfile=files, **access)
     config = uvicorn.Config(
         **_config_values(settings, options, ours=ours)
         # As a factory, so that uvicorn does not call the app to find a factory.
@@ -118,6 +120,20 @@ def _config_values(
     if ours and options.ws == "auto":
         values["ws"] = "none"  # ours serves WebSockets, so uvicorn need load nothing
     return values
+
+
+def _sends_files(app: Any, settings: Settings, log: Any) -> bool:
+    """Return whether the app may answer with the path of a file."""
+    if settings.sendfile is not None:
+        return settings.sendfile
+    if (name := compressor(app)) is None:
+        return True
+    log.info(
+        "%s compresses: frameworks send it the bytes of files, not their paths. "
+        "sendfile = True or False settles it.",
+        name,
+    )
+    return False
 
 
 def _app(parts: Parts, settings: Settings, options: Options) -> tuple[Any, str]:

@@ -40,9 +40,12 @@ def http_protocol(
     settings: Settings,
     options: Options,
     certificates: Certificates | None,
-    **access: Any,
+    **policy: Any,
 ) -> type[HTTPProtocol]:
-    """Return our protocol class with this worker's policy."""
+    """Return our protocol class with this worker's policy.
+
+    *policy*: further fields of :class:`~uvworker.http.service.Policy`.
+    """
     cleartext = "" if certificates else h2c(settings)
     return HTTPProtocol.configured(
         limits=_limits(settings, options),
@@ -50,8 +53,7 @@ def http_protocol(
         tls=certificates.describe if certificates else None,
         http2=_http2(settings) if certificates or cleartext else None,
         http2_cleartext=cleartext or "off",
-        **access,
-        sendfile=settings.sendfile,
+        **policy,
         raises=options.interface == "wsgi",
         websockets=_websockets(settings, options) if options.ws == "auto" else None,
     )

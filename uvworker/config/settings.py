@@ -55,7 +55,7 @@ class Settings:
     worker_connections: int | None = None  # None: no ceiling, see `_ceiling`
     keepalive: float = 2.0  # seconds; 0: close after each response
     asgi_disconnect_grace_period: int | None = None  # seconds; None: see `_grace`
-    sendfile: bool = True
+    sendfile: bool | None = None  # None: unless the app compresses
 
     # The request's head; 0: no limit
     limit_request_line: int = 4094  # bytes
@@ -130,13 +130,13 @@ def _grace(value: int) -> int | None:
     return None if value == GRACE else value
 
 
-def _sendfile(value: bool | None) -> bool:
+def _sendfile(value: bool | None) -> bool | None:
     """Return whether files may go by sendfile(); unset, the variable SENDFILE tells.
 
     gunicorn's own `cfg.sendfile` is False if the user sets True.
     """
-    if value is None:
-        return os.environ.get("SENDFILE", "1").lower() in {"y", "1", "yes", "true"}
+    if value is None and "SENDFILE" in os.environ:
+        return os.environ["SENDFILE"].lower() in {"y", "1", "yes", "true"}
     return value
 
 

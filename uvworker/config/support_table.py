@@ -127,7 +127,8 @@ SECTIONS: Mapping[str, tuple[Support, ...]] = MappingProxyType(
             protocol(
                 "sendfile",
                 "for files that an app sends by path, as Starlette's FileResponse "
-                "does; over TLS they are read in pieces; off, no app is offered it",
+                "does; over TLS they are read in pieces; off, no app is offered it; "
+                "unset, none that compresses",
             ),
             gunicorn(
                 "reuse_port",

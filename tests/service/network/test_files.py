@@ -132,6 +132,49 @@ def test_sendfile_says_whether_a_file_goes_by_its_path(
     assert not service.said("read")  # without it, the framework reads by itself
 
 
+COMPRESSING = """
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.middleware.gzip import GZipMiddleware
+from starlette.responses import FileResponse
+from starlette.routing import Mount, Route
+
+async def it(request):
+    return FileResponse("it", media_type="text/css")
+
+middleware = [Middleware(GZipMiddleware)]
+routes = [Route("/", it)]
+APPS = {
+    "listed": Starlette(routes=routes, middleware=middleware),
+    "around": GZipMiddleware(Starlette(routes=routes)),
+    "mounted": Starlette(routes=[
+        Mount("/", Starlette(routes=routes, middleware=middleware)),
+    ]),
+}
+"""
+
+
+@pytest.mark.parametrize("where", ["listed", "around", "mounted"])
+def test_an_app_that_compresses_gets_the_bytes_of_its_files(
+    serve: Serve, content: bytes, where: str
+) -> None:
+    """Else they would go out as they are, or not at all, by the middleware."""
+    service = serve(f"{COMPRESSING}\napp = APPS[{where!r}]")
+    response = service.get()
+    assert response.headers["content-encoding"] == "gzip"
+    assert response.content == content
+    assert service.log.count("GZipMiddleware compresses: ") == 1
+
+
+def test_an_app_that_compresses_sends_paths_where_that_is_asked_for(
+    serve: Serve, content: bytes
+) -> None:
+    service = serve(f"{COMPRESSING}\napp = APPS['listed']", conf="sendfile = True")
+    response = service.get()
+    assert "content-encoding" not in response.headers
+    assert response.content == content
+
+
 def test_no_sendfile_is_the_argument_for_it(serve: Serve, content: bytes) -> None:
     service = serve(APP, "--no-sendfile")
     assert service.get().content == content
