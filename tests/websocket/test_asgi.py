@@ -117,12 +117,29 @@ def test_a_buffer_is_sent_as_it_is_at_that_moment(sockets: Start, loop: str) -> 
         ]
 
 
+def alive() -> int:
+    return sum(isinstance(each, (Channel, Cycle)) for each in gc.get_objects())
+
+
+@pytest.mark.parametrize(
+    "messages", [[], [denial(401), body(b"")], [{"type": "websocket.close"}]]
+)
+def test_what_is_denied_is_freed_at_once(
+    sockets: Start, messages: list[dict[str, Any]]
+) -> None:
+    running = sockets(Told(*messages, reads=False))
+    gc.collect()
+    gc.disable()
+    try:
+        peer = running.connect().send(client.handshake())
+        assert peer.rest().startswith(b"HTTP/1.1 ")
+        until(lambda: not alive())
+    finally:
+        gc.enable()
+
+
 def test_what_is_over_is_freed_at_once(sockets: Start) -> None:
     """No circle of references waits for the garbage collector."""
-
-    def alive() -> int:
-        return sum(isinstance(each, (Channel, Cycle)) for each in gc.get_objects())
-
     running = sockets(apps.echo)
     gc.collect()
     gc.disable()

@@ -123,7 +123,7 @@ class Handshake(Cycle):
         self._accept = accept
         self._early = rest
         websockets = connection.service.websockets
-        # None once it is lost, or the two would hold each other.
+        # None once it is lost or denied, or the two would hold each other.
         self._websocket: Any = websockets.open(cycle.scope["headers"], self)
 
     # -- what the connection does with it
@@ -143,6 +143,8 @@ class Handshake(Cycle):
         websocket = self._websocket
         await super().run(app)
         websocket.finish(NORMAL)
+        if self.status != SWITCHING:
+            self._websocket = None
 
     def feed_data(self, data: bytes) -> None:
         """Keep what a client sends before it is answered: takes the parser's place."""
