@@ -17,12 +17,9 @@ _ROOM = bytes(_INT.size)
 
 def unacknowledged(transport: asyncio.Transport) -> int:
     """Return the bytes that wait: those of *transport*, and those in the kernel."""
-    return transport.get_write_buffer_size() + in_kernel(transport)
-
-
-def in_kernel(transport: asyncio.Transport) -> int:
-    """Return the bytes that the kernel holds for a client; none once it is closed."""
+    held = transport.get_write_buffer_size()
     descriptor = transport.get_extra_info("socket").fileno()
-    if descriptor < 0:
-        return 0
-    return int(_INT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, _ROOM))[0])
+    if descriptor < 0:  # it is closed
+        return held
+    (sent,) = _INT.unpack(fcntl.ioctl(descriptor, termios.TIOCOUTQ, _ROOM))
+    return held + int(sent)
