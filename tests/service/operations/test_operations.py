@@ -64,6 +64,7 @@ def test_it_answers_while_the_app_is_imported(operate: Operate, tmp_path: Path) 
     assert operated.ask("/startupz").text == "0 of 1 workers have served\n"
     hold.unlink()
     operated.service.ready()
+    operated.wait("/startupz", 200)  # a moment behind the log
     assert {operated.asked(p) for p in ("/livez", "/readyz", "/startupz")} == {200}
 
 
@@ -198,6 +199,7 @@ def test_the_backlog_is_what_waits_in_the_listener(
 
 def test_status_json_says_what_each_worker_does(operate: Operate) -> None:
     operated = operate(LIFE, "-w", "2", wait=2)
+    operated.wait("/startupz", 200)  # a moment behind the log
     status = operated.ask("/status.json").json()
     assert (status["live"], status["ready"], status["started"]) == (True, True, True)
     assert {worker["pid"] for worker in status["workers"]} == set(
@@ -216,6 +218,7 @@ def status_of(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 def test_a_terminal_shows_each_worker(operate: Operate) -> None:
     operated = operate(LIFE, "-w", "2", wait=2)
+    operated.wait("/startupz", 200)  # a moment behind the log
     address = operated.url.removeprefix("http://")
     shown = status_of(address)
     assert shown.returncode == 0
