@@ -306,11 +306,15 @@ def is_spared(websocket: WebSocket, deadline: str) -> bool:
     return not websocket.transport.is_closing()
 
 
-def sip(peer: Client, websocket: WebSocket) -> bytes:
-    """Read until the server's kernel knows of it."""
-    received, before = b"", unacknowledged(websocket.transport)
-    while unacknowledged(websocket.transport) == before:
-        received += peer.sock.recv(4096)
+def sip(peer: Client, websocket: WebSocket, deadline: str) -> bytes:
+    """Read a little five times, until the server's kernel knows of it; never be cut."""
+    steady(lambda: unacknowledged(websocket.transport))
+    received = b""
+    for _ in range(5):
+        assert is_spared(websocket, deadline)
+        before = unacknowledged(websocket.transport)
+        while unacknowledged(websocket.transport) == before:
+            received += peer.sock.recv(4096)
     return received
 
 
@@ -323,12 +327,7 @@ def test_a_client_that_reads_slowly_is_not_taken_for_one_that_is_stuck(
     peer = enter(running)
     [websocket] = running.connections()
     until(lambda: websocket._gate is not None)  # noqa: SLF001
-    steady(lambda: unacknowledged(websocket.transport))
-    received = b""
-    for _ in range(5):
-        assert is_spared(websocket, "stalled")
-        received += sip(peer, websocket)
-    hear_all(peer, received)
+    hear_all(peer, sip(peer, websocket, "stalled"))
 
 
 @pytest.mark.usefixtures("quick")
@@ -341,12 +340,7 @@ def test_a_client_that_reads_slowly_gets_what_was_sent_before_the_close(
     peer = enter(running)
     [websocket] = running.connections()
     until(lambda: websocket.state == CLOSING)
-    steady(lambda: unacknowledged(websocket.transport))
-    received = b""
-    for _ in range(5):
-        assert is_spared(websocket, "deadline")
-        received += sip(peer, websocket)
-    hear_all(peer, received)
+    hear_all(peer, sip(peer, websocket, "deadline"))
     peer.send(client.close(1000))
     assert peer.rest() == b""
 
@@ -408,6 +402,22 @@ def test_a_client_that_answers_no_ping_is_closed_with_1011(
     assert not caplog.records
 
 
+@pytest.mark.usefixtures("quick")
+def test_a_ping_that_stays_in_the_kernel_is_no_sign_of_life(
+    sockets: Start, loop: str
+) -> None:
+    """As of a client that has vanished: nothing is acknowledged any more."""
+    app = Told(ACCEPT, say(bytes(300_000)))
+    settings = {"ping_interval": 0.1, "ping_timeout": 0.3}
+    running = sockets(app, config={"loop": loop}, **settings)
+    peer = running.connect()
+    peer.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
+    peer.send(client.handshake())
+    until(lambda: app.farewell)
+    assert app.farewell is not None
+    assert app.farewell["code"] == 1011
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("quick")
 def test_what_a_client_sends_is_a_sign_of_life(sockets: Start) -> None:
@@ -453,12 +463,15 @@ def test_without_an_interval_no_ping_is_sent(sockets: Start, off: float | None) 
 
 
 @pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("said", [(), (say("hello"),)], ids=["nothing", "hello"])
 def test_a_close_that_is_not_answered_ends_in_time(
-    sockets: Start, monkeypatch: pytest.MonkeyPatch
+    sockets: Start, monkeypatch: pytest.MonkeyPatch, said: tuple[dict[str, Any], ...]
 ) -> None:
     monkeypatch.setattr(service, "CLOSE_TIMEOUT", 0.2)
-    running = sockets(Told(ACCEPT, {"type": "websocket.close"}))
+    running = sockets(Told(ACCEPT, *said, {"type": "websocket.close"}))
     peer = enter(running)
+    for _ in said:
+        assert hear(peer) == (0x81, b"hello")
     assert hear_close(peer) == (1000, "")
     peer.send(client.text("I have not noticed"))
     assert peer.rest() == b""

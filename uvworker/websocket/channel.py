@@ -89,6 +89,7 @@ class Channel(ABC):
         "_sent",
         "_service",
         "_waiters",
+        "_written",
         "state",
         "transport",
     )
@@ -109,6 +110,7 @@ class Channel(ABC):
         self._gate: asyncio.Event | None = None  # shut while the client is slow
         self._layered = False  # TLS is between the transport and the socket
         self._sent = 0  # bytes of messages
+        self._written = 0  # bytes of their frames, which may be compressed
 
     # -- what the connection does for it
 
@@ -179,11 +181,12 @@ class Channel(ABC):
         if self._deflate is not None:
             first, payload = self._deflate.shrink(first, payload)
             size = len(payload)
-        transport = self.transport
+        transport, head = self.transport, frames.head(first, size)
+        self._written += len(head) + size
         if size <= ONE_WRITE:
-            transport.write(frames.head(first, size) + payload)
+            transport.write(head + payload)
         else:
-            transport.write(frames.head(first, size))
+            transport.write(head)
             transport.write(payload)
         if transport.is_closing():
             # A write has failed. asyncio tells of that only when the loop turns, and an

@@ -48,8 +48,8 @@ class WebSocket(Channel, asyncio.Protocol):
         "_heard",
         "_pinged",
         "_pong",
-        "_unsent",
-        "_unsent_at_ping",
+        "_taken",
+        "_taken_at_ping",
         "deadline",
         "stalled",
     )
@@ -64,7 +64,7 @@ class WebSocket(Channel, asyncio.Protocol):
         self._pinged = False
         self._pong: bytes | None = None  # owed, while the client does not read
         # Bytes, when a slow client was last looked at, and when it was last pinged
-        self._unsent = self._unsent_at_ping = 0
+        self._taken = self._taken_at_ping = 0
 
     def start(self, transport: asyncio.Transport, early: bytes) -> None:
         """Speak WebSocket on *transport*, from which *early* was read already."""
@@ -231,12 +231,11 @@ class WebSocket(Channel, asyncio.Protocol):
         so is what it takes. A client that has to wait for the app can give none.
         """
         service = self._service
-        unsent, before = unacknowledged(self.transport), self._unsent_at_ping
-        takes = 0 < unsent != before
+        before, self._taken_at_ping = self._taken_at_ping, self._progress()
+        takes = self._taken_at_ping > before
         if self._pinged and not (self._heard or self._paused or takes):
             self._fail(INTERNAL_ERROR, "keepalive ping timeout")
             return
-        self._unsent_at_ping = unsent
         if self._gate is None:  # else `stalled` looks after it
             self.transport.write(A_PING)
             self._pinged = service.awaits_pongs
@@ -246,16 +245,23 @@ class WebSocket(Channel, asyncio.Protocol):
         self._wait(service.pong_turns if self._pinged else service.ping_turns)
 
     def _cut_if_stuck(self) -> None:
-        """Cut a client for which bytes wait, unless it has taken some, or got more."""
-        unsent, before = unacknowledged(self.transport), self._unsent
-        self._unsent = unsent
-        if not 0 < unsent != before:
+        """Cut a client that has taken nothing since the last look, or all there was."""
+        before, self._taken = self._taken, self._progress()
+        if self._taken <= before:
             self.transport.abort()
         elif self.state == OPEN:
             self.stalled = self._in_a_while()
         else:
             self.deadline = self._in_a_while()
             self.stalled = NEVER
+
+    def _progress(self) -> int:
+        """Return the bytes of messages that a client has taken; 0 if no more wait.
+
+        A control frame that waits counts as so much less, and so is no sign of life.
+        """
+        unsent = unacknowledged(self.transport)
+        return unsent and self._written - unsent
 
     def _in_a_while(self) -> int:
         return self._service.clock.turn + self._service.stall_turns
