@@ -92,7 +92,7 @@ release:
 # AUTOBAHN_ARGS="'1.*' '7.*'" runs less, in seconds.
 PYTHON2 ?= $(firstword $(foreach python, \
     python2.7 $(wildcard $(HOME)/.pyenv/versions/2.7.*/bin/python2.7), \
-    $(shell $(python) -c 'print("$(python)")' 2>/dev/null)))
+    $(shell $(python) -c 'print("$(python)")' 2>/dev/null)) python2.7)
 .PHONY: autobahn
 autobahn: .venv/test .venv/autobahn
 	$(BIN)/python tests/tools/autobahn.py .venv/python2/bin/wstest $(AUTOBAHN_ARGS)

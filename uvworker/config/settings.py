@@ -133,7 +133,7 @@ def _grace(value: int) -> int | None:
 def _sendfile(value: bool | None) -> bool | None:
     """Return whether files may go by sendfile(); unset, the variable SENDFILE tells.
 
-    gunicorn's own `cfg.sendfile` is False if the user sets True.
+    None: neither does. gunicorn's own `cfg.sendfile` is False if the user sets True.
     """
     if value is None and "SENDFILE" in os.environ:
         return os.environ["SENDFILE"].lower() in {"y", "1", "yes", "true"}
