@@ -155,8 +155,6 @@ class Handshake(Cycle):
     def disconnect(self, *, lost: bool) -> None:
         """Tell the app that the client leaves, or that it is *lost*."""
         super().disconnect(lost=lost)
-        if self._websocket is None:
-            return
         if lost:
             self._websocket.disconnected(ABNORMAL)
         else:
