@@ -130,10 +130,11 @@ def test_what_is_denied_is_freed_at_once(
     running = sockets(Told(*messages, reads=False))
     gc.collect()
     gc.disable()
+    before = alive()
     try:
         peer = running.connect().send(client.handshake())
         assert peer.rest().startswith(b"HTTP/1.1 ")
-        until(lambda: not alive())
+        until(lambda: alive() == before)
     finally:
         gc.enable()
 
@@ -143,12 +144,13 @@ def test_what_is_over_is_freed_at_once(sockets: Start) -> None:
     running = sockets(apps.echo)
     gc.collect()
     gc.disable()
+    before = alive()
     try:
         with join(running) as websocket:
             websocket.send("hello")
             websocket.recv()
-            assert alive() == 2
-        until(lambda: not alive())
+            assert alive() == before + 2
+        until(lambda: alive() == before)
     finally:
         gc.enable()
 
