@@ -161,6 +161,8 @@ class HTTP2Connection(Framing):
     def _feed(self, stream: Stream, data: bytes) -> None:
         stream.received += len(data)
         if stream.complete:
+            if stream.lingers and not self.draining:
+                self._linger(stream)
             return
         if stream.received > self.limits.max_body_size:
             self._refuse(stream, Refusal(413, BODY_TOO_LONG))
@@ -226,8 +228,11 @@ class HTTP2Connection(Framing):
             self._apps.discard(stream.task)
         if self.service.timed:
             self.peer.report(stream)
+        stream.deadline = stream.stalled = NEVER
+        stream.chunks, stream.buffered = (), 0  # nobody reads them any more
+        if stream.credit:
+            self.grant(stream)
         if stream.wire.pending_bytes:
-            stream.deadline = NEVER
             self.await_window(stream)
         else:
             self._close_stream(stream)
@@ -241,9 +246,20 @@ class HTTP2Connection(Framing):
         service.clock.watch(stream)
 
     def _close_stream(self, stream: Stream) -> None:
-        if stream.more_body:  # section 8.1: the client need not send the rest
-            stream.wire.reset(NO_ERROR)
-        self._forget(stream)
+        """Forget a stream once its client has sent its end too; drop what comes.
+
+        Section 8.1 allows a reset right behind the response, but curl and httpx lose
+        the response by it while they are still sending.
+        """
+        if not stream.more_body:
+            self._forget(stream)
+        elif not stream.lingers:
+            self._linger(stream)
+
+    def _linger(self, stream: Stream) -> None:
+        service = self.service
+        stream.deadline = service.clock.turn + service.linger_turns
+        service.clock.watch(stream)
 
     def _lose(self, stream: Stream) -> None:
         """Tell the app that its client has left; cancel it in its time."""
@@ -322,7 +338,7 @@ class HTTP2Connection(Framing):
     def _retire(self) -> None:
         """Take no further request; close once those in flight are answered."""
         self._leaving = True
-        if not self.streams:
+        if all(stream.lingers for stream in self.streams.values()):
             self._close(NO_ERROR)
 
     def blame(self, error: Exception, code: int | None) -> None:
@@ -372,7 +388,12 @@ class HTTP2Connection(Framing):
 
     def overdue(self, stream: Stream) -> None:
         """Act on a stream's deadline."""
-        if stream.deadline <= self.service.clock.turn:
+        overdue = stream.deadline <= self.service.clock.turn
+        if overdue and stream.lingers:
+            stream.wire.reset(NO_ERROR)  # section 8.1: it need not send the rest
+            self._forget(stream)
+            self.flush_soon()
+        elif overdue:
             self._give_up(
                 stream, Refusal(504, "the app took longer than request_timeout")
             )

@@ -78,6 +78,11 @@ class Stream(Cycle):
 
     # -- what the connection does with it
 
+    @property
+    def lingers(self) -> bool:
+        """Tell whether the response is out, and its client may still end the body."""
+        return self.complete and self.deadline < NEVER
+
     def feed(self, body: bytes) -> None:
         """Take a piece of the request's body; the next one has its own time."""
         super().feed(body)

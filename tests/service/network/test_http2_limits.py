@@ -10,6 +10,7 @@ from typing import Protocol
 
 import h2.connection
 import h2.events
+import httpx
 import pytest
 
 from tests.conftest import Serve
@@ -566,6 +567,37 @@ def test_an_app_may_go_on_reading_behind_its_answer(begin: Begin) -> None:
     (service.directory / "left").touch()
     heard(service, "disconnect")
     assert "Traceback" not in service.log
+
+
+@pytest.mark.parametrize("ended", [True, False])
+def test_an_early_answer_arrives_while_the_client_sends_on(
+    begin: Begin, ended: bool
+) -> None:
+    """A reset behind it costs curl and httpx the answer, as long as they send.
+
+    A client that stops without an end is reset in the end, and loses nothing else.
+    """
+    _, peer = begin()
+    stream = peer.ask("/ignore", "POST", end=False)
+    assert peer.answer(stream) == (200, b"")
+    for _ in range(40):
+        while peer.h2.local_flow_control_window(stream) < 16384:
+            peer.read()
+        peer.h2.send_data(stream, bytes(16384))
+        peer.flush()
+    assert not any(isinstance(event, h2.events.StreamReset) for event in peer.events)
+    if ended:
+        peer.h2.end_stream(stream)
+    else:
+        assert peer.wait(h2.events.StreamReset, stream).error_code == 0
+    assert peer.answer(peer.ask()) == (200, b"")
+
+
+def test_a_refusal_reaches_a_client_in_the_midst_of_its_upload(begin: Begin) -> None:
+    service, _ = begin(max_body_size="1M")
+    with httpx.Client(http1=False, http2=True, timeout=PATIENCE) as client:
+        assert client.post(service.url, content=bytes(3_000_000)).status_code == 413
+        assert client.post(service.url, content=b"a").content == b"a"
 
 
 def test_two_tasks_of_an_app_wait_for_one_window(begin: Begin) -> None:
