@@ -35,7 +35,11 @@ NO_ERROR, INTERNAL_ERROR, REFUSED_STREAM, CANCEL = 0, 2, 7, 8
 # Python's h2 take nothing behind a GOAWAY, so the first way comes first.
 STREAM, RESET = 1 / 4096, 1 / 256
 WORN, WORN_OUT = 0.75, 0.875
-LAST_STREAM = 2**31 - 1  # section 6.8: all is served until the client has read that
+
+# Section 6.8: behind a GOAWAY that names this stream, everything is served until the
+# client has read it. haproxy answers 502 for what it has sent beyond any other.
+LAST_STREAM = 2**31 - 1
+CROSSING = 1.0  # seconds until the client has read it: more than a round trip
 
 
 class HTTP2Connection(Framing):
@@ -60,7 +64,8 @@ class HTTP2Connection(Framing):
         # Tasks of unanswered streams, also of those that the client has reset.
         self._apps: set[asyncio.Task[None]] = set()
         self._stall_turns = service.clock.turns(self.limits.stream_stall)
-        self._leaving = False  # no further request is taken
+        self._leaving = False  # a further request is answered with GOAWAY before it
+        self._crossed = 0  # the turn of the clock at which what crossed it is here
         self._unacknowledged = 0  # bytes, when a slow client was last looked at
         self._wear = 0.0  # by its streams and resets
 
@@ -90,6 +95,7 @@ class HTTP2Connection(Framing):
         if isinstance(event, zttp.Request):
             self._open(event)
         elif isinstance(event, zttp.GoAway):
+            self._crossed = self.service.clock.turn  # it sends no further request
             self._retire()
         elif isinstance(event, (zttp.Ping, zttp.Settings)):
             self.count_chatter()
@@ -103,7 +109,7 @@ class HTTP2Connection(Framing):
     def _take_of_stream(self, event: Any, stream: Stream | None) -> None:
         if isinstance(event, zttp.RstStream):
             self.count_chatter()
-            self._wear_out(RESET)
+            self._wear += RESET
             if stream is not None:
                 self._lose(stream)
         elif isinstance(event, zttp.EndOfMessage):
@@ -115,9 +121,11 @@ class HTTP2Connection(Framing):
             self._feed(stream, event.data)
 
     def _open(self, event: Any) -> None:
-        self._wear_out(STREAM)
+        self._wear += STREAM
+        if self._leaving or self._wear > WORN_OUT:
+            self._say_goodbye()
         wire = self.wire.stream(event.stream_id)
-        if self._leaving or len(self._apps) >= self.limits.streams:
+        if len(self._apps) >= self.limits.streams:
             wire.reset(REFUSED_STREAM)  # the client may ask again: section 8.7
             return
         scope = describe(event, self.peer)
@@ -307,7 +315,8 @@ class HTTP2Connection(Framing):
         """Take leave: a request that is under way is still served.
 
         GOAWAY goes out when nothing is in flight. Section 6.8 would have a first one
-        now, but clients on Python's h2 take nothing behind it.
+        now, but clients on Python's h2 take nothing behind it: only one that asks on
+        and on, behind the window, gets it while it waits for an answer.
         """
         self.draining = True
         self.loop.call_later(self.DRAIN_WINDOW, self._retire)
@@ -321,7 +330,7 @@ class HTTP2Connection(Framing):
         """End at once: 503 where nothing was sent, and the apps are cancelled."""
         for stream in list(self.streams.values()):
             self._give_up(stream, Refusal(503))
-        self._retire()
+        self._close(NO_ERROR)
 
     def _give_up(self, stream: Stream, refusal: Refusal) -> None:
         if not stream.complete:
@@ -329,17 +338,25 @@ class HTTP2Connection(Framing):
         if stream.task is not None:
             stream.task.cancel()
 
-    def _wear_out(self, share: float) -> None:
-        """Count a stream or a reset; ask the client to go on by another connection."""
-        before, self._wear = self._wear, self._wear + share
-        if before <= WORN_OUT < self._wear and not self._leaving:
-            self.wire.close(NO_ERROR, LAST_STREAM)
-
     def _retire(self) -> None:
-        """Take no further request; close once those in flight are answered."""
+        """Close once nothing is in flight, and all that crossed a GOAWAY has come."""
+        if self.closing or self.transport.is_closing():
+            return
         self._leaving = True
-        if all(stream.lingers for stream in self.streams.values()):
+        if not all(stream.lingers for stream in self.streams.values()):
+            return
+        if self._crossed > self.service.clock.turn:
+            self.deadline = self._crossed
+        else:
             self._close(NO_ERROR)
+
+    def _say_goodbye(self) -> None:
+        """Ask the client, once, to go on by another connection."""
+        if not self._crossed:
+            clock = self.service.clock
+            self._crossed = clock.turn + clock.turns(CROSSING)
+            self.wire.close(NO_ERROR, LAST_STREAM)
+            self.flush_soon()
 
     def blame(self, error: Exception, code: int | None) -> None:
         """End the connection for a fault that no single stream has."""

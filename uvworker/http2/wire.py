@@ -119,6 +119,8 @@ class Framing(asyncio.Protocol, ABC):
             self.wire.receive_data(data)
             while (event := self.wire.next_event()) is not zttp.NEED_DATA:
                 self.take(event)
+                if self.closing:  # what is left is beyond our GOAWAY
+                    return
         except Flood as flood:
             self.blame(flood, ENHANCE_YOUR_CALM)
         except zttp.RemoteProtocolError as error:

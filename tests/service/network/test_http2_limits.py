@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+import signal
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Protocol
@@ -336,6 +338,48 @@ def bad_head(stream: int) -> bytes:
     block = b"\x82\x84\x86"  # GET, /, http: the static table of HPACK
     head = len(block).to_bytes(3, "big") + b"\x01\x05"
     return head + stream.to_bytes(4, "big") + block
+
+
+def test_a_stop_asks_a_proxy_to_leave_and_refuses_it_nothing(serve: Serve) -> None:
+    """As haproxy answers 502 for each stream that is refused, or beyond a GOAWAY."""
+    service = serve(APP, *H2C)
+    client = Long(service.connect())
+    client.ask("/hold")
+    heard(service, "held")
+    service.process.terminate()
+    wait_for(service.refuses, "the listener is closed")
+    time.sleep(2.5)  # longer than a stop waits for what is under way
+    for _ in range(2):
+        client.ask("/")
+        client.hear()
+    assert client.goodbyes == [2**31 - 1]
+    (service.directory / "go").touch()
+    client.hear()
+    client.ask("/")  # as if it had crossed
+    while client.hear():
+        pass
+    assert client.goodbyes == [2**31 - 1, max(client.asked)]
+    assert client.answered == client.asked
+    client.sock.close()
+    assert service.wait_exit() == 0
+
+
+def test_a_reload_loses_no_request_of_a_client_that_seldom_reads(serve: Serve) -> None:
+    """As httpx, which looks for a GOAWAY when it waits for an answer, and not before.
+
+    It takes nothing behind one, and asks again for what is beyond.
+    """
+    service = serve(APP, *H2C)
+    [old] = service.workers()
+    with httpx.Client(http1=False, http2=True, timeout=PATIENCE) as client:
+
+        def replaced() -> bool:
+            assert client.get(service.url).status_code == 200
+            return old not in service.workers()
+
+        assert not replaced()
+        service.kill(signal.SIGHUP)
+        wait_for(replaced, "the old worker has left")
 
 
 @pytest.mark.parametrize("cancelled", [0, 1])
