@@ -86,6 +86,8 @@ class Stream(Cycle):
     def feed(self, body: bytes) -> None:
         """Take a piece of the request's body; the next one has its own time."""
         super().feed(body)
+        if self.room is not None:  # the client's window has a deadline already
+            return
         service = self.link.service
         full = self.buffered > HIGH_WATER
         self.stalled = NEVER if full else service.clock.turn + service.body_turns
@@ -93,7 +95,8 @@ class Stream(Cycle):
     def end_body(self) -> None:
         """Take the end of the request's body."""
         self.more_body = False
-        self.stalled = NEVER
+        if self.room is None and not self.complete:
+            self.stalled = NEVER
         self.wake()
 
     def disconnect(self, *, lost: bool) -> None:

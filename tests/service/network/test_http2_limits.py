@@ -67,6 +67,11 @@ async def app(scope, receive, send):
     if path == "/sleep":
         print("slept", flush=True)
         await asyncio.sleep(60)
+    if path == "/pour":
+        await start(send)
+        while True:
+            await send({"type": "http.response.body", "body": bytes(16384),
+                        "more_body": True})
     if path == "/hold":
         print("held", flush=True)
         await go()
@@ -576,6 +581,21 @@ def test_a_client_without_a_window_holds_the_app(begin: Begin) -> None:
     peer.h2.increment_flow_control_window(1 << 30, big)
     peer.flush()
     assert len(peer.answer(big)[1]) == 64 * 65536
+
+
+@pytest.mark.parametrize("sent", ["", "piece", "end"])
+def test_a_client_that_opens_no_window_is_cut(begin: Begin, sent: str) -> None:
+    """Whatever it sends of its own body meanwhile."""
+    _, peer = begin("--timeout", "2", "--asgi-disconnect-grace-period", "1")
+    peer.credits = False
+    stuck = peer.ask("/pour", "POST", end=False)
+    while peer.h2.remote_flow_control_window(stuck):
+        peer.read()
+    if sent:
+        peer.h2.send_data(stuck, b"piece", end_stream=sent == "end")
+        peer.flush()
+    assert peer.wait(h2.events.StreamReset, stuck).error_code == 8
+    assert peer.answer(peer.ask()) == (200, b"")
 
 
 @pytest.mark.parametrize("size", [1000, 16384, 65536, 1 << 20])
