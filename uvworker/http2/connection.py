@@ -88,6 +88,16 @@ class HTTP2Connection(Framing):
             self._lose(stream)
         self.resume_writing()
 
+    def pause_writing(self) -> None:
+        """Wait for a client that does not read, but not for ever."""
+        super().pause_writing()
+        self._await_reader()
+
+    def resume_writing(self) -> None:
+        """Go on: the client has read."""
+        super().resume_writing()
+        self.stalled = NEVER
+
     # -- events in
 
     def take(self, event: Any) -> None:
@@ -378,6 +388,7 @@ class HTTP2Connection(Framing):
             self.wire.close(code)
         self.flush()
         self.closing = True
+        self.stalled = NEVER  # from here on the deadline is for that
         if self.transport.can_write_eof():
             with suppress(OSError):  # asyncio's, of a client that is gone already
                 self.transport.write_eof()
@@ -395,11 +406,23 @@ class HTTP2Connection(Framing):
     # -- deadlines
 
     def expire(self) -> None:
-        """Act on the connection's deadline, which it has while no stream is open."""
-        if not self.closing and not self.transport.is_closing():
+        """Act on the deadline of an idle connection, or of a client that must read."""
+        if self.stalled <= self.service.clock.turn:
+            self._expire_reader()
+        elif not self.closing and not self.transport.is_closing():
             self._retire()
         elif self._unacknowledged != unacknowledged(self.transport):
             self._await_flush()
+        else:
+            self.transport.abort()
+
+    def _await_reader(self) -> None:
+        self._unacknowledged = unacknowledged(self.transport)
+        self.stalled = self.service.clock.turn + self._stall_turns
+
+    def _expire_reader(self) -> None:
+        if self._unacknowledged != unacknowledged(self.transport):
+            self._await_reader()
         else:
             self.transport.abort()
 

@@ -614,6 +614,14 @@ def test_a_client_with_a_wide_window_that_does_not_read_holds_the_app(
     assert "all sent" not in service.out
 
 
+def test_a_client_with_a_wide_window_that_does_not_read_is_cut(begin: Begin) -> None:
+    service, peer = begin("--timeout", "2", "--asgi-disconnect-grace-period", "1")
+    peer.h2.update_settings({4: (1 << 31) - 1})
+    peer.h2.increment_flow_control_window(1 << 30)
+    peer.ask("/pour")
+    wait_for(lambda: "/pour" in logged(service), "the request is over")
+
+
 def test_an_app_may_go_on_reading_behind_its_answer(begin: Begin) -> None:
     """Its client has no need of a window any more."""
     service, peer = begin()
