@@ -64,6 +64,7 @@ class HTTP2Connection(Framing):
         # Tasks of unanswered streams, also of those that the client has reset.
         self._apps: set[asyncio.Task[None]] = set()
         self._stall_turns = service.clock.turns(self.limits.stream_stall)
+        self._parallel = False  # there were several requests at a time
         self._leaving = False  # a further request is answered with GOAWAY before it
         self._crossed = 0  # the turn of the clock at which what crossed it is here
         self._unacknowledged = 0  # bytes, when a slow client was last looked at
@@ -140,6 +141,7 @@ class HTTP2Connection(Framing):
             return
         scope = describe(event, self.peer)
         stream = Stream(self, scope, wire)
+        self._parallel = self._parallel or bool(self.streams)
         self.streams[event.stream_id] = stream
         self.deadline = NEVER
         service = self.service
@@ -349,12 +351,19 @@ class HTTP2Connection(Framing):
             stream.task.cancel()
 
     def _retire(self) -> None:
-        """Close once nothing is in flight, and all that crossed a GOAWAY has come."""
+        """Close once nothing is in flight, and all that crossed a GOAWAY has come.
+
+        Requests of one at a time do not cross one that comes behind an answer, and
+        clients on Python's h2 take nothing behind a first one. A proxy, which needs it,
+        speaks without TLS.
+        """
         if self.closing or self.transport.is_closing():
             return
         self._leaving = True
         if not all(stream.lingers for stream in self.streams.values()):
             return
+        if self._parallel and self.scheme == "http":
+            self._say_goodbye()
         if self._crossed > self.service.clock.turn:
             self.deadline = self._crossed
         else:
