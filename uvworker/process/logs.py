@@ -2,20 +2,27 @@
 
 uvicorn, and apps written for it, log to ``logging.getLogger("uvicorn.error")``. The
 rule: each record goes to the first of these that exists, and only there: handlers of
-the logger itself, handlers of ``uvicorn``, the methods of gunicorn's logger object.
-Methods rather than handlers, so that a ``logger_class`` of the user and statsd's
-counters see the records, and no handler is kept here that gunicorn has replaced.
+the logger itself, handlers of ``uvicorn``, gunicorn's error log. It gets there as it
+is, with its name, place and ``extra``. Where a ``logger_class`` of the user or statsd
+overrides gunicorn's methods, they are called instead, and make a record of their own.
 """
 
 from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Iterable
 from typing import Any
 
 UVICORN, UVICORN_ERROR = "uvicorn", "uvicorn.error"
 GUNICORN_ERROR = "gunicorn.error"
 ALL = (GUNICORN_ERROR, "gunicorn.access", UVICORN_ERROR, "uvicorn.access")
+
+# Where methods come from that do nothing else than to make a record and pass it on.
+PLAIN = ("gunicorn.glogging", "logging")
+
+# What formatters add to a record, besides what its factory does.
+FORMATTED = {"message", "asctime"}
 
 
 class _Lent(logging.Handler):
@@ -28,8 +35,10 @@ class _Lent(logging.Handler):
         super().__init__()
         self.given = logging.NOTSET
         self._methods: tuple[tuple[int, Any], ...] = ()
+        self._logger: logging.Logger | None = None
 
     def aim(self, log: Any) -> None:
+        self._logger = _logger_of(log)
         # Highest first. gunicorn has no method for TRACE and other in-between levels.
         self._methods = (
             (logging.CRITICAL, log.critical),
@@ -44,14 +53,46 @@ class _Lent(logging.Handler):
         if len(logging.getLogger(UVICORN_ERROR).handlers) > 1:
             return
         if family := logging.getLogger(UVICORN).handlers:
-            for handler in family:
-                if record.levelno >= handler.level:
-                    handler.handle(record)
+            _give(record, family)
             return
         speak = next(
             method for level, method in self._methods if record.levelno >= level
         )
-        speak("%s", record.getMessage(), exc_info=record.exc_info)
+        if self._logger is None or getattr(speak, "__module__", "") not in PLAIN:
+            _say_again(record, speak)
+        elif self._logger.isEnabledFor(record.levelno) and self._logger.filter(record):
+            # Not by its `handle()`: Sentry and others watch what loggers handle, and
+            # would report each error twice.
+            _give(record, _reached(self._logger) or [logging.lastResort])
+
+
+def _give(
+    record: logging.LogRecord, handlers: Iterable[logging.Handler | None]
+) -> None:
+    for handler in handlers:
+        if handler is not None and record.levelno >= handler.level:
+            handler.handle(record)
+
+
+def _reached(logger: logging.Logger) -> list[logging.Handler]:
+    above = _reached(logger.parent) if logger.parent and logger.propagate else []
+    return [*logger.handlers, *above]
+
+
+def _say_again(record: logging.LogRecord, speak: Any) -> None:
+    """Call a method of gunicorn's logger object with what *record* was made of."""
+    args = record.args or ()
+    args = args if isinstance(args, tuple) else (args,)  # one mapping is kept bare
+    usual = vars(logging.makeLogRecord({})).keys() | FORMATTED
+    extra = {name: value for name, value in vars(record).items() if name not in usual}
+    more = {"extra": extra} if extra else {}
+    speak(record.msg, *args, exc_info=record.exc_info, **more)
+
+
+def _logger_of(log: Any) -> logging.Logger | None:
+    """Return the logger of *log*'s error log; None if it is none of `logging`'s."""
+    logger = getattr(log, "error_log", log)
+    return logger if isinstance(logger, logging.Logger) else None
 
 
 _lent = _Lent()

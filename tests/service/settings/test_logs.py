@@ -148,6 +148,61 @@ def test_a_logger_class_of_ones_own_hears_uvicorn(speak: Speak) -> None:
     assert_once(speaker.service.log)
 
 
+# An app logs to uvicorn's logger, and watches what loggers handle, as Sentry does.
+GIVING = (
+    """
+import logging
+
+call_handlers = logging.Logger.callHandlers
+
+def watched(self, record):
+    print("SEEN", record.name, record.msg, flush=True)
+    call_handlers(self, record)
+
+logging.Logger.callHandlers = watched
+logging.getLogger("uvicorn.error").info("GIVEN by %s", "anna", extra={"order": 7})
+"""
+    + APP
+)
+IN_PARTS = """
+import logging
+from gunicorn.glogging import Logger
+
+class Parts(logging.Formatter):
+    def format(self, record):
+        order = getattr(record, "order", None)
+        return f"{record.name} {record.filename} {record.getMessage()} {order}"
+"""
+OVERRIDES = """
+class logger_class(Logger):
+    def info(self, *args, **kwargs):
+        super().info(*args, **kwargs)
+"""
+
+
+@pytest.mark.parametrize(
+    ("conf", "begins", "seen"),
+    [
+        ("", "uvicorn.error main.py ", ["uvicorn.error"]),
+        ("statsd_host = '127.0.0.1:9'", "", ["uvicorn.error", "gunicorn.error"]),
+        (OVERRIDES, "", ["uvicorn.error", "gunicorn.error"]),
+    ],
+    ids=["gunicorn", "statsd", "overrides"],
+)
+def test_a_record_keeps_what_an_app_gave_it(
+    serve: Serve, tmp_path: Path, conf: str, begins: str, seen: list[str]
+) -> None:
+    config = to_root()
+    config["handlers"]["file"]["formatter"] = "parts"
+    conf += f"\nlogconfig_dict = {config!r}\n"
+    conf += "logconfig_dict['formatters'] = {'parts': {'()': Parts}}\n"
+    service = serve(GIVING, conf=IN_PARTS + conf, wait=0)
+    text = wait_in(tmp_path / "config.log", READY)
+    assert text.count("GIVEN") == text.count(f"{begins}GIVEN by anna 7\n") == 1
+    said = (line.split() for line in service.out.splitlines() if "GIVEN by" in line)
+    assert [words[1] for words in said] == seen
+
+
 # syslog
 
 
