@@ -110,8 +110,9 @@ def lend(log: Any) -> None:
     if not set(logger.handlers) - {_lent}:
         logger.addHandler(_lent)
         if logger.level in (logging.NOTSET, _lent.given) and not family.level:
-            # *log* may be gunicorn's object or a logger of `logging`.
-            level = getattr(log, "loglevel", getattr(log, "level", logging.INFO))
+            level = getattr(log, "loglevel", logging.INFO)
+            if gunicorns := _logger_of(log):  # a logconfig may have set another one
+                level = gunicorns.getEffectiveLevel()
             _lent.given = level
             logger.setLevel(level)
     # A logconfig that disables existing loggers does not mean this one.

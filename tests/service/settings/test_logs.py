@@ -329,6 +329,17 @@ def test_uvicorns_own_level_is_left_to_it(speak: Speak, tmp_path: Path) -> None:
     assert FAILED not in text
 
 
+def test_a_level_of_gunicorns_logger_is_also_uvicorns(
+    speak: Speak, tmp_path: Path
+) -> None:
+    """A logconfig sets it after ``loglevel``, and wins."""
+    conf = f"{SAYING_HOOKS}logconfig_dict = {to_root()!r}"
+    speaker = speak("--log-level", "error", conf=conf)
+    text = wait_in(tmp_path / "config.log", READY)
+    assert text.count("SAID in post_fork") == 1
+    assert speaker.service.stop() == 0
+
+
 def test_a_log_file_that_is_opened_late_delays_no_boot(
     speak: Speak, tmp_path: Path
 ) -> None:
