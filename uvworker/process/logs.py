@@ -48,6 +48,11 @@ class _Lent(logging.Handler):
             (logging.NOTSET, log.debug),
         )
 
+    def setFormatter(self, fmt: logging.Formatter | None) -> None:  # noqa: N802
+        """Format gunicorn's error log, whose handlers uvicorn's worker had here."""
+        for handler in self._logger.handlers if self._logger else ():
+            handler.setFormatter(fmt)
+
     def emit(self, record: logging.LogRecord) -> None:
         # Looked up each time: an app may configure logging at any time.
         if len(logging.getLogger(UVICORN_ERROR).handlers) > 1:

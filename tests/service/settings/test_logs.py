@@ -455,6 +455,24 @@ def test_an_app_that_configures_logging_loses_and_doubles_nothing(
     assert_once(service.log)
 
 
+FORMATTING = """
+import logging
+for name in ("uvicorn", "uvicorn.error", "uvicorn.access"):
+    for handler in logging.getLogger(name).handlers:
+        handler.setFormatter(logging.Formatter("MINE %(message)s"))
+"""
+
+
+def test_an_app_that_formats_uvicorns_handlers_formats_gunicorns_log(
+    serve: Serve,
+) -> None:
+    """With uvicorn's worker they were gunicorn's own."""
+    service = serve(FORMATTING + APP, wait=0)
+    service.wait_log(f"(?m)^MINE {READY}")
+    service.get("/fail")
+    service.wait_log(f"(?m)^MINE {FAILED}")
+
+
 def test_an_app_that_configures_logging_and_does_not_import_says_why(
     serve: Serve,
 ) -> None:
