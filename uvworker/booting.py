@@ -13,13 +13,12 @@ import os
 import time
 from typing import Any, NoReturn
 
-from gunicorn import glogging, util
+from gunicorn import util
 from gunicorn.errors import AppImportError
-from gunicorn.instrument import statsd
 
 from .accept import tls
 from .accept.own_listener import CannotBind, OwnListener, is_possible
-from .access.log import AccessLog, LoggerKind, has_logconfig, is_written
+from .access.log import AccessLog, has_logconfig, is_written
 from .access.uvicorn_logger import UvicornLogger
 from .app.error_page import stand_in
 from .app.interface import NotServable
@@ -27,7 +26,7 @@ from .app.lifespan import LifespanFailed
 from .config import env_file, settings
 from .config.report import Refused, report
 from .config.sources import OptionError
-from .configured import ConfiguredWorker
+from .configured import ConfiguredWorker, kind_of
 from .diagnosis import stacks
 from .observation import Observation
 from .operations.statsd import Statsd
@@ -235,7 +234,7 @@ class BootingWorker(ConfiguredWorker):
 
     def _open_access_log(self) -> AccessLog:
         """Set the access log up, before the app's import may look at its loggers."""
-        kind, lines = _kind(self.log), self._options.access_log is not False
+        kind, lines = kind_of(self.log), self._options.access_log is not False
         return AccessLog(
             self.log,
             kind,
@@ -277,7 +276,7 @@ class BootingWorker(ConfiguredWorker):
         )
         if self._observation.requests is not None:
             self._register = self._observation.requests.register(self._slot.id)
-        if _kind(self.log) == "statsd":
+        if kind_of(self.log) == "statsd":
             self._statsd = Statsd(self.log, self._observation)
         if shared.operations is not None:
             thread = operations_thread(
@@ -375,15 +374,6 @@ class BootingWorker(ConfiguredWorker):
             # If the app catches BaseException, it catches the exit below, not this one.
             self._loop.call_soon(exits.leave, exits.ABORTED)
         exits.leave(exits.ABORTED)
-
-
-def _kind(log: Any) -> LoggerKind:
-    """Return whether *log* is gunicorn's own logger or the user's."""
-    kinds: dict[type, LoggerKind] = {
-        glogging.Logger: "gunicorn",
-        statsd.Statsd: "statsd",
-    }
-    return kinds.get(type(log), "custom")
 
 
 def load_certificates(

@@ -100,6 +100,8 @@ def _check(application: WSGIApplication, asked: argparse.Namespace) -> int:
         machine += findings(
             application.cfg, options, stop_timeout, asked.proxy_keepalive
         )
+        if worker is not None and not worker.refused_overrides():  # it has a log
+            problems += worker.unwritable(application.cfg, options, worker.log)
     except TLSError as error:
         problems.append(f"TLS: {error}.")
     sections = {

@@ -14,9 +14,11 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from gunicorn import glogging
+from gunicorn.instrument import statsd
 from gunicorn.workers import base
 
-from .access.log import inherited
+from .access.log import AccessLog, LoggerKind, inherited
 from .assembly import PARAMETERS
 from .config import env_file, logconfig, settings
 from .config.arguments import Arguments
@@ -85,8 +87,9 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
         except (OptionError, Refused) as error:
             raise RuntimeError(str(error)) from error
         translated = settings.translate(cfg, options)
-        if lacking := " ".join(unmet(cfg, translated, options)):
-            raise RuntimeError(lacking)
+        lacking = [*unmet(cfg, translated, options), *cls.unwritable(cfg, options, log)]
+        if lacking:
+            raise RuntimeError(" ".join(lacking))
         cls._warn(cfg, options, log)
         if cfg.preload_app and (sentence := shortages.threads()):
             log.warning("%s", sentence)
@@ -133,6 +136,21 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
     @classmethod
     def refused_overrides(cls) -> Collection[str]:
         """Return a sentence for each override that no worker can start with."""
+        return ()
+
+    @classmethod
+    def unwritable(cls, cfg: Any, options: Options, log: Any) -> Collection[str]:
+        """Return a sentence if no worker can write the access log to *log*."""
+        try:
+            AccessLog(
+                log,
+                kind_of(log),
+                cfg.access_log_format,
+                as_json=options.access_log_json,
+                lines=options.access_log is not False,
+            )
+        except ValueError as error:
+            return (f"{error}.",)
         return ()
 
     @classmethod
@@ -197,3 +215,12 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
             self.shared().frozen = self.app.callable
             gc.collect()
             gc.freeze()
+
+
+def kind_of(log: Any) -> LoggerKind:
+    """Return whether *log* is gunicorn's own logger or the user's."""
+    kinds: dict[type, LoggerKind] = {
+        glogging.Logger: "gunicorn",
+        statsd.Statsd: "statsd",
+    }
+    return kinds.get(type(log), "custom")

@@ -178,6 +178,12 @@ def test_what_the_configuration_needs_and_is_missing_fails(check, argument, said
     assert said in done.stdout
 
 
+def test_an_access_log_that_no_worker_can_write_fails(check):
+    done = check("main:app", "--access-logfile", "-", "--access-logformat", "%(h)s %")
+    assert done.returncode == 1
+    assert "access_log_format '%(h)s %' is not usable: " in done.stdout
+
+
 def test_a_wsgi_app_is_recognised(check, tmp_path):
     (tmp_path / "wsgi.py").write_text("def app(environ, start_response): ...\n")
     assert 'interface = "wsgi"' in check("wsgi:app").stdout

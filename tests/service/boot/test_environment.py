@@ -51,6 +51,29 @@ def test_a_websocket_protocol_that_is_not_installed_is_named(serve: Serve) -> No
     assert_refused(service, r"ws 'wsproto' needs the package wsproto")
 
 
+OWN_LINES = """
+import uvworker
+from gunicorn.glogging import Logger
+class logger_class(Logger): ...
+worker_class = uvworker.Worker.configured(access_log_json=True)
+"""
+
+
+@pytest.mark.parametrize(
+    ("conf", "reason"),
+    [
+        ("worker_class = 'uvworker.Worker'; access_log_format = '%'", "access_log_for"),
+        (OWN_LINES, "access_log_json: logger_class logger_class writes its own"),
+    ],
+    ids=["format", "json"],
+)
+def test_an_access_log_that_no_worker_can_write_is_named(
+    serve: Serve, conf: str, reason: str
+) -> None:
+    service = serve(conf=f"accesslog = '-'\n{conf}", worker="", wait=0)
+    assert_refused(service, reason)
+
+
 def test_a_listener_that_is_taken_is_named(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         bind = f"127.0.0.1:{taken.getsockname()[1]}"
