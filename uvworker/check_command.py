@@ -10,9 +10,10 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import pkgutil
 import sys
 import traceback
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from typing import Any
@@ -28,6 +29,7 @@ from .assembly import made_by
 from .config import logconfig
 from .config.effect import effect_of
 from .config.options import Options
+from .config.settings import Settings, translate
 from .configured import ConfiguredWorker
 from .machine import units
 from .machine_check import findings
@@ -102,6 +104,7 @@ def _check(application: WSGIApplication, asked: argparse.Namespace) -> int:
         )
         if worker is not None and not worker.refused_overrides():  # it has a log
             problems += worker.unwritable(application.cfg, options, worker.log)
+        problems += _not_importable(translate(application.cfg, options), options)
     except TLSError as error:
         problems.append(f"TLS: {error}.")
     sections = {
@@ -177,6 +180,21 @@ def _import(application: WSGIApplication, interface: str) -> list[str]:
     if interface == "auto" and interface_of(app) == "wsgi":
         return ['The app is a WSGI app; the option interface = "wsgi" serves it.']
     return []
+
+
+def _not_importable(settings: Settings, options: Options) -> Iterator[str]:
+    """Yield a sentence for each class, named by its module, that is not there."""
+    named = {
+        "http_parser": settings.http_parser,
+        "asgi_loop": settings.asgi_loop,
+        "ws": options.ws,
+    }
+    for name, value in named.items():
+        if isinstance(value, str) and ":" in value:
+            try:
+                pkgutil.resolve_name(value)
+            except Exception as error:  # noqa: BLE001  its module may do anything
+                yield f"{name} {value!r} cannot be imported: {error}."
 
 
 def _print(sections: Mapping[str, Collection[str]]) -> None:

@@ -178,6 +178,21 @@ def test_what_the_configuration_needs_and_is_missing_fails(check, argument, said
     assert said in done.stdout
 
 
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("UVICORN_HTTP", "http_parser 'nowhere:Thing' cannot be imported: No module"),
+        ("UVICORN_LOOP", "asgi_loop 'nowhere:Thing' cannot be imported: No module"),
+        ("UVICORN_WS", "ws 'nowhere:Thing' cannot be imported: No module"),
+    ],
+)
+def test_a_class_that_cannot_be_imported_fails(check, variable, said):
+    done = check(**{variable: "nowhere:Thing"})
+    assert done.returncode == 1
+    assert said in done.stdout
+    assert check(**{variable: "main:app"}).returncode == 0
+
+
 def test_an_access_log_that_no_worker_can_write_fails(check):
     done = check("main:app", "--access-logfile", "-", "--access-logformat", "%(h)s %")
     assert done.returncode == 1
