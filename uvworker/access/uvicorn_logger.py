@@ -129,7 +129,7 @@ class UvicornLogger:
         Such as stdout. An app with a handler of its own wants uvicorn's line, once.
         """
         carried = logging.getLogger(GUNICORNS)
-        taken = {_place(h) for h in self._logger.handlers}
+        taken = [_place(h) for h in self._logger.handlers]
         for handler in list(carried.handlers):
             if _place(handler) in taken:
                 carried.removeHandler(handler)
@@ -210,10 +210,18 @@ class _Gunicorns(logging.Handler):
             handler.formatter = formatter
 
 
+COMMON = vars(logging.NullHandler()).keys()  # the attributes of each handler
+
+
 def _place(handler: logging.Handler) -> object:
     """Return what is the same for two handlers that write to the same place."""
     path = getattr(handler, "baseFilename", None)
-    return path or getattr(handler, "stream", None) or handler
+    if place := path or getattr(handler, "stream", None):
+        return place
+    if isinstance(handler, logging.NullHandler):
+        return handler
+    own = vars(handler).keys() - COMMON  # of a class of the user's, as for loguru
+    return type(handler), {name: vars(handler)[name] for name in own}
 
 
 def _reached(logger: logging.Logger | None) -> list[logging.Handler]:

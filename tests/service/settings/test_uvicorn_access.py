@@ -233,6 +233,36 @@ def test_a_handler_beside_gunicorns_access_log_doubles_no_stream(
     assert text.count("MINE") == 1
 
 
+PASSING = """
+import logging
+from gunicorn.glogging import Logger
+
+class Passing(logging.Handler):  # to loguru, say
+    def __init__(self, place):
+        super().__init__()
+        self.place = place
+    def emit(self, record):
+        print("PASSED", self.place, record.getMessage(), flush=True)
+
+class logger_class(Logger):
+    def setup(self, cfg):
+        super().setup(cfg)
+        for name in "gunicorn.access", "uvicorn.access":
+            logging.getLogger(name).handlers = [Passing(PLACE)]
+"""
+
+
+@pytest.mark.parametrize(("place", "count"), [("'one'", 1), ("name", 2)])
+def test_handlers_of_one_kind_with_one_place_have_each_request_once(
+    serve: Serve, place: str, count: int
+) -> None:
+    conf = PASSING.replace("PLACE", place)
+    service = serve(app_with("pass"), *WRITTEN, conf=conf)
+    ask(service, "/seen")
+    passed = [line for line in said(service).splitlines() if "PASSED" in line]
+    assert len([line for line in passed if "GET /seen" in line]) == count
+
+
 def test_a_handler_in_the_place_of_gunicorns_has_the_log_alone_and_it_is_said(
     serve: Serve,
 ) -> None:
