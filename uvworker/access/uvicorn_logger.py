@@ -169,6 +169,8 @@ class UvicornLogger:
             self._logger.info(LINE, *arguments_of(record))
         except Exception:  # noqa: BLE001  from a filter of the user's
             self._complain()
+        finally:
+            self._gunicorns.record = None  # if a filter has dropped it
 
     def _complain(self) -> None:
         if not self._complained:
@@ -186,7 +188,7 @@ class _Gunicorns(logging.Handler):
 
     Attributes:
         record: The request whose record is being handled; None within a record that
-            uvicorn itself makes.
+            the app itself makes.
         write: Writes gunicorn's line of it; None if there is no access log.
 
     """
@@ -198,16 +200,18 @@ class _Gunicorns(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         request, self.record = self.record, None
-        if request is None or self.write is None:
+        if self.write is None:
             return
-        if self.formatter is None:
+        if request is not None and self.formatter is None:
             self.write(request)
             return
-        # The app has set a formatter: write uvicorn's record, to gunicorn's files.
-        for handler in logging.getLogger(GUNICORNS).handlers:
-            formatter, handler.formatter = handler.formatter, self.formatter
-            handler.handle(record)
-            handler.formatter = formatter
+        # The app has made the record, or set a formatter: write it to gunicorn's files.
+        for handler in _reached(logging.getLogger(GUNICORNS)):
+            if record.levelno >= handler.level:
+                formatter = handler.formatter
+                handler.formatter = self.formatter or formatter
+                handler.handle(record)
+                handler.formatter = formatter
 
 
 COMMON = vars(logging.NullHandler()).keys()  # the attributes of each handler

@@ -233,6 +233,31 @@ def test_a_handler_beside_gunicorns_access_log_doubles_no_stream(
     assert text.count("MINE") == 1
 
 
+OWN_LINE = "access.info('user %s came', 7)"
+
+
+@pytest.mark.parametrize("conf", ["", "logger_class"])
+def test_what_an_app_logs_there_itself_is_in_the_access_log(
+    serve: Serve, conf: str
+) -> None:
+    if conf:
+        conf = "from gunicorn.glogging import Logger\nclass logger_class(Logger): ..."
+    service = serve(app_with(OWN_LINE, "run time"), *WRITTEN, conf=conf)
+    ask(service, "/setup", "/seen")
+    text = said(service)
+    assert service.out.count("user 7 came\n") == 1
+    assert text.count("user 7 came") == text.count("THEIRS GET /seen") == 1
+
+
+def test_a_formatter_on_the_handler_formats_what_an_app_logs_there_itself(
+    serve: Serve,
+) -> None:
+    setup = f"access.handlers[0].setFormatter(Mine())\n{OWN_LINE}"
+    service = serve(app_with(setup, "run time"), *WRITTEN)
+    ask(service, "/setup")
+    assert "MINE user 7 came (7,)\n" in said(service)
+
+
 PASSING = """
 import logging
 from gunicorn.glogging import Logger
