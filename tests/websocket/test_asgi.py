@@ -363,7 +363,7 @@ def test_an_app_closes(
 @pytest.mark.parametrize(
     ("sent", "told", "answer"),
     [
-        (client.close(1001, b"away"), (1001, "away"), b"\x88\x02\x03\xe9"),
+        (client.close(1001, b"away"), (1001, "away"), b"\x88\x06\x03\xe9away"),
         (client.frame(client.CLOSE), (1005, ""), b"\x88\x00"),
         (client.close(4999), (4999, ""), b"\x88\x02\x13\x87"),
     ],

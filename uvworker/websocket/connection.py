@@ -158,7 +158,7 @@ class WebSocket(Channel, asyncio.Protocol):
     def _closed(self, code: int, reason: str) -> None:
         """Answer the client's close frame, or take it for the answer; and close."""
         if self.state == OPEN:
-            self.transport.write(frames.close(code, ""))
+            self.transport.write(frames.close(code, reason))
             self.state = CLOSING
             self.disconnected(code, reason)
         self._hang_up()
