@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 from websockets.sync.client import ClientConnection, connect
 
 from tests.http.conftest import DEADLINE, Client, Service, loop, quick, serve
+from tests.tools.certificates import Certificates
 from uvworker.websocket.opening import WebSockets
 from uvworker.websocket.service import Settings
 
@@ -39,12 +41,21 @@ def join(service: Service, path: str = "/", **options: Any) -> ClientConnection:
     return connect(url, open_timeout=DEADLINE, close_timeout=DEADLINE, **options)
 
 
-def enter(service: Service, *lines: bytes) -> Client:
+def enter(service: Service, *lines: bytes, tls: ssl.SSLContext | None = None) -> Client:
     """Return a connection with a WebSocket on it, to talk in bytes."""
-    client = service.connect().send(wire.handshake(*lines))
+    client = service.connect()
+    if tls is not None:
+        client.sock = tls.wrap_socket(client.sock, server_hostname="localhost")
+    client.send(wire.handshake(*lines))
     while client.line() != b"\r\n":
         pass
     return client
+
+
+def over_tls(certificates: Certificates) -> dict[str, str]:
+    """Return what uvicorn's configuration takes for them."""
+    cert, key = certificates.certfile, certificates.keyfile
+    return {"ssl_certfile": str(cert), "ssl_keyfile": str(key)}
 
 
 def hear(client: Client) -> tuple[int, bytes]:

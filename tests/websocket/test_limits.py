@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests.http.conftest import Client, Service, until
+from tests.tools.certificates import Certificates
 from uvworker.access.record import AccessRecord
 from uvworker.http.forwarded import Forwarding
 from uvworker.http.limits import Limits
@@ -22,7 +23,7 @@ from uvworker.websocket.connection import WebSocket
 
 from . import apps, client
 from .apps import ACCEPT, Held, Told, say
-from .conftest import Start, enter, hear, hear_close
+from .conftest import Start, enter, hear, hear_close, over_tls
 from .test_frames import CASES
 
 PONG, PING = 0x8A, 0x89
@@ -487,6 +488,26 @@ def test_a_client_that_stays_behind_its_fault_is_cut_in_time(
     peer = enter(running).send(b"\xff\xff")
     until(lambda: not running.connections())
     assert hear_close(peer)[0] == 1002
+
+
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("first", ["client", "server"])
+def test_a_client_that_stays_behind_the_close_of_a_tls_connection_is_cut_in_time(
+    sockets: Start,
+    loop: str,
+    certificates: Certificates,
+    monkeypatch: pytest.MonkeyPatch,
+    first: str,
+) -> None:
+    """It has answered the close frame, but does not answer TLS's own goodbye."""
+    monkeypatch.setattr(service, "LINGER", 0.2)
+    app = Told(ACCEPT, *[{"type": "websocket.close"}] * (first == "server"))
+    running = sockets(app, config={"loop": loop, **over_tls(certificates)})
+    peer = enter(running, tls=certificates.client())
+    if first == "server":
+        assert hear_close(peer) == (1000, "")
+    peer.send(client.close(1000))
+    until(lambda: not running.connections())
 
 
 # What is told of it

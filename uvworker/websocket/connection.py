@@ -194,10 +194,12 @@ class WebSocket(Channel, asyncio.Protocol):
         self._wait(self._service.linger_turns)
 
     def _hang_up(self) -> None:
+        """Close; over TLS that awaits the client's goodbye, but not for long."""
         self._decoder = None
         self.state = CLOSED
         self.transport.close()
-        self._wait(self._service.stall_turns)
+        service, unsent = self._service, self.transport.get_write_buffer_size()
+        self._wait(service.stall_turns if unsent else service.linger_turns)
 
     # -- the server
 
