@@ -68,15 +68,17 @@ class Held:
     def __init__(self, *, accepts: bool = True) -> None:
         self.accepts = accepts
         self.read: list[dict[str, Any]] = []
+        self.farewell: dict[str, Any] | None = None
 
     async def __call__(self, _scope, receive, send) -> None:
-        self._loop, self._go = asyncio.get_running_loop(), asyncio.Event()
+        self.loop, self._go = asyncio.get_running_loop(), asyncio.Event()
         await receive()
         if self.accepts:
             await send(ACCEPT)
         await self._go.wait()
         while self.accepts and (message := await receive())["type"] == RECEIVE:
             self.read.append(message)
+        self.farewell = message if self.accepts else None
 
     def let_go(self) -> None:
-        self._loop.call_soon_threadsafe(self._go.set)
+        self.loop.call_soon_threadsafe(self._go.set)

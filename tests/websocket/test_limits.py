@@ -232,6 +232,26 @@ def test_a_fast_client_holds_no_more_than_the_queue(sockets: Start) -> None:
     assert len(app.read) > 1000
 
 
+@pytest.mark.parametrize(
+    ("last", "code"), [(client.close(4000, b"bye"), 4000), (b"", 1006)]
+)
+def test_what_came_before_a_connection_was_lost_is_read(
+    sockets: Start, loop: str, last: bytes, code: int
+) -> None:
+    """TLS notices the end also while the client has to wait for the app."""
+    app = Held()
+    running = sockets(app, config={"loop": loop})
+    enter(running).send(client.text("hello") * 100 + last)
+    until(lambda: queued(running) == 32)
+    [websocket] = running.connections()
+    app.loop.call_soon_threadsafe(websocket.cut)
+    until(lambda: not running.connections())
+    app.let_go()
+    until(lambda: app.farewell)
+    assert app.farewell is not None
+    assert (len(app.read), app.farewell["code"]) == (100, code)
+
+
 # A slow client
 
 

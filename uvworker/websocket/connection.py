@@ -101,12 +101,15 @@ class WebSocket(Channel, asyncio.Protocol):
             self._control(PONG, pong)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002 - asyncio's
-        """End: whatever waits learns of it."""
+        """End: whatever waits learns of it, behind the messages that came before."""
         self._service.clock.forget(self)
-        self._decoder = None
-        self.disconnected(ABNORMAL)
+        if self.state == CLOSING:
+            self._decoder = None
         self.state = CLOSED
+        self._handshake.leave()
         self.open_gate()
+        if not self._paused:
+            self._read()
         self._handshake.end(self, self._sent)
 
     # -- reading
@@ -116,11 +119,13 @@ class WebSocket(Channel, asyncio.Protocol):
             while (decoder := self._decoder) is not None:
                 event = decoder.next()
                 if event is None:
+                    if self.state == CLOSED:
+                        self._hang_up()
                     return
                 opcode, payload = event
                 if opcode > BINARY:
                     self._obey(opcode, payload)  # type: ignore[arg-type]  # as bytes
-                elif self.state == OPEN and self._is_full(opcode, payload):
+                elif self.state != CLOSING and self._is_full(opcode, payload):
                     self._paused = True
                     self.transport.pause_reading()
                     return
@@ -161,6 +166,7 @@ class WebSocket(Channel, asyncio.Protocol):
             self.transport.write(frames.close(code, reason))
             self.state = CLOSING
             self.disconnected(code, reason)
+        self.tell(code, reason)  # if the connection was lost behind it
         self._hang_up()
 
     # -- ends
@@ -194,8 +200,14 @@ class WebSocket(Channel, asyncio.Protocol):
         self._wait(self._service.linger_turns)
 
     def _hang_up(self) -> None:
-        """Close; over TLS that awaits the client's goodbye, but not for long."""
+        """Close; over TLS that awaits the client's goodbye, but not for long.
+
+        If the connection is lost already, the app has now read all that came by it.
+        """
         self._decoder = None
+        if self.state == CLOSED:
+            self.tell(ABNORMAL)
+            return
         self.state = CLOSED
         self.transport.close()
         service, unsent = self._service, self.transport.get_write_buffer_size()
