@@ -252,6 +252,23 @@ def test_what_came_before_a_connection_was_lost_is_read(
     assert (len(app.read), app.farewell["code"]) == (100, code)
 
 
+def test_all_that_a_client_sent_by_tls_before_it_left_is_read(
+    sockets: Start, loop: str, certificates: Certificates
+) -> None:
+    """Also what is not decrypted when the end comes."""
+    app = Held()
+    running = sockets(app, config={"loop": loop, **over_tls(certificates)})
+    peer = enter(running, tls=certificates.client())
+    peer.send(client.text("x" * 1000) * 200 + client.close(4000, b"bye"))
+    until(lambda: queued(running) == 32)
+    peer.close()
+    steady(running.connections)
+    app.let_go()
+    until(lambda: app.farewell)
+    assert app.farewell is not None
+    assert (len(app.read), app.farewell["code"]) == (200, 4000)
+
+
 # A slow client
 
 

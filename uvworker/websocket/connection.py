@@ -30,6 +30,7 @@ from .frames import (
     Decoder,
     Failure,
 )
+from .leftovers import withheld
 from .service import Service
 
 NEVER = sys.maxsize  # turns of the clock
@@ -108,6 +109,8 @@ class WebSocket(Channel, asyncio.Protocol):
         self.state = CLOSED
         self._handshake.leave()
         self.open_gate()
+        if self._decoder is not None:
+            self._decoder.feed(withheld(self.transport))
         if not self._paused:
             self._read()
         self._handshake.end(self, self._sent)

@@ -1,0 +1,26 @@
+"""What a client had sent when its TLS connection was lost, and no reader was given.
+
+While reading is paused, TLS holds what comes. asyncio hands it out before it tells of
+the end. uvloop (0.23) tells of the end at once, and hands it out no more.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from contextlib import suppress
+
+_PIECE = 65536  # bytes
+
+
+def withheld(transport: asyncio.Transport) -> bytes:
+    """Return what the TLS of a lost *transport* still holds, if it has TLS.
+
+    This is less than a megabyte: uvloop stops reading before.
+    """
+    pieces = []
+    tls = transport.get_extra_info("ssl_object")
+    with suppress(ssl.SSLError):  # all is read
+        while tls is not None and (piece := tls.read(_PIECE)):
+            pieces.append(piece)
+    return b"".join(pieces)
