@@ -73,6 +73,8 @@ def test_each_method_that_is_overridden_is_called(
     service.kill(signal.SIGQUIT, worker)
     service.wait_said("handle_exit")
     service.wait_gone(worker)
+    for name in "handle_usr1", "handle_exit":
+        assert len(service.said(name)) == 1, name
     service.ready(2)
     assert "never called" not in service.log
     assert "never called" not in check(OVERRIDES).stdout

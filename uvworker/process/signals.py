@@ -8,7 +8,7 @@ The other rule: an app may handle a signal too, but never instead of the worker.
 Handlers that it adds to the loop pass through the loop's methods (`_sharing`). A
 handler that it sets by `signal.signal` leaves the worker's entry in the loop alone.
 Anything else, such as ``SIG_IGN``, is undone at the next beat (`take_back`). So one
-signal may call an intent twice.
+signal may call an intent twice; not that of USR1, which only the loop's entry calls.
 """
 
 from __future__ import annotations
@@ -234,6 +234,7 @@ def loop_handlers(
     }
     for signum, intent in intents.items():
         _intents[signum] = functools.partial(loop.call_soon_threadsafe, intent)
+    _intents.update(dict.fromkeys(REOPEN, _ignore))  # not twice: it may be a toggle
     try:
         with _sharing(loop, intents):
             yield
@@ -248,7 +249,7 @@ def loop_handlers(
 
 
 def _ignore() -> None:
-    """Do nothing: the worker leaves already."""
+    """Do nothing: the worker leaves already, or the loop acts."""
 
 
 @contextlib.contextmanager
