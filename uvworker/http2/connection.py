@@ -64,6 +64,9 @@ class HTTP2Connection(Framing):
         # Tasks of unanswered streams, also of those that the client has reset.
         self._apps: set[asyncio.Task[None]] = set()
         self._stall_turns = service.clock.turns(self.limits.stream_stall)
+        # A kernel tells of room only in large steps, so that one which holds megabytes
+        # for a slow reader may be silent for many seconds.
+        self._reader_turns = max(self._stall_turns, service.stall_turns)
         self._parallel = False  # there were several requests at a time
         self._leaving = False  # a further request is answered with GOAWAY before it
         self._crossed = 0  # the turn of the clock at which what crossed it is here
@@ -427,7 +430,7 @@ class HTTP2Connection(Framing):
 
     def _await_reader(self) -> None:
         self._unacknowledged = unacknowledged(self.transport)
-        self.stalled = self.service.clock.turn + self._stall_turns
+        self.stalled = self.service.clock.turn + self._reader_turns
 
     def _expire_reader(self) -> None:
         if self._unacknowledged != unacknowledged(self.transport):

@@ -618,12 +618,23 @@ def test_a_client_with_a_wide_window_that_does_not_read_holds_the_app(
     assert "all sent" not in service.out
 
 
-def test_a_client_with_a_wide_window_that_does_not_read_is_cut(begin: Begin) -> None:
-    service, peer = begin("--timeout", "2", "--asgi-disconnect-grace-period", "1")
-    peer.h2.update_settings({4: (1 << 31) - 1})
-    peer.h2.increment_flow_control_window(1 << 30)
-    peer.ask("/pour")
-    wait_for(lambda: "/pour" in logged(service), "the request is over")
+SHORT_STALL = """
+import uvworker.http.service
+uvworker.http.service.WRITE_STALL = 2.0
+"""
+
+
+def test_a_client_with_a_wide_window_that_does_not_read_is_cut(serve: Serve) -> None:
+    settings = "--timeout", "2", "--asgi-disconnect-grace-period", "1"
+    service = serve(
+        SHORT_STALL + APP, *H2C, *settings, "--access-logfile", "access.log"
+    )
+    with service.connect() as sock:
+        peer = Peer(sock)
+        peer.h2.update_settings({4: (1 << 31) - 1})
+        peer.h2.increment_flow_control_window(1 << 30)
+        peer.ask("/pour")
+        wait_for(lambda: "/pour" in logged(service), "the request is over")
 
 
 def test_an_app_may_go_on_reading_behind_its_answer(begin: Begin) -> None:
