@@ -14,6 +14,9 @@ from typing import Any
 # As in GZipMiddleware, BrotliMiddleware, CompressMiddleware and ZstdMiddleware.
 _COMPRESSOR = re.compile("gzip|brotli|compress|zstd", re.IGNORECASE)
 
+# Where what wraps an app keeps it: middlewares, python-socketio, and ServeStatic.
+_INNER = ("app", "other_asgi_app", "application")
+
 MOST = 1000  # apps that are looked at; there may be a thousand mounted, or no end
 
 
@@ -37,8 +40,9 @@ def _middlewares(app: Any) -> Iterator[type]:
         yield type(app)
         for middleware in _listed(app, "user_middleware"):
             yield getattr(middleware, "cls", type(middleware))
-        inner = [app, *_listed(app, "routes")]
-        waiting += [each.app for each in inner if _get(each, "app") is not None]
+        inner = [_get(app, name) for name in _INNER]
+        inner += [_get(route, "app") for route in _listed(app, "routes")]
+        waiting += [each for each in inner if each is not None]
 
 
 def _listed(app: Any, name: str) -> list[Any]:

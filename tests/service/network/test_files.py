@@ -142,6 +142,12 @@ from starlette.routing import Mount, Route
 async def it(request):
     return FileResponse("it", media_type="text/css")
 
+class Socketio:  # keeps what it wraps as python-socketio's ASGIApp does
+    def __init__(self, app):
+        self.other_asgi_app = app
+    async def __call__(self, *arguments):
+        await self.other_asgi_app(*arguments)
+
 middleware = [Middleware(GZipMiddleware)]
 routes = [Route("/", it)]
 APPS = {
@@ -150,11 +156,12 @@ APPS = {
     "mounted": Starlette(routes=[
         Mount("/", Starlette(routes=routes, middleware=middleware)),
     ]),
+    "behind socketio": Socketio(Starlette(routes=routes, middleware=middleware)),
 }
 """
 
 
-@pytest.mark.parametrize("where", ["listed", "around", "mounted"])
+@pytest.mark.parametrize("where", ["listed", "around", "mounted", "behind socketio"])
 def test_an_app_that_compresses_gets_the_bytes_of_its_files(
     serve: Serve, content: bytes, where: str
 ) -> None:
