@@ -68,6 +68,7 @@ listen front
 
 HAPROXY_HTTP = """
     option forwardfor
+    http-reuse always
     http-request set-header X-Forwarded-Proto https
 """
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import socket
 import ssl
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ from websockets.sync.client import connect
 from tests.conftest import Serve
 from tests.tools.apps import SCOPE
 from tests.tools.certificates import Certificates
+from tests.tools.load import ECHO, Load
 from tests.tools.proxies import haproxy, needs_haproxy, needs_nginx, nginx
 from tests.tools.service import PATIENCE, Service, gunicorn_lacks, wait_for
 
@@ -126,6 +128,30 @@ def test_a_proxy_that_is_not_trusted_is_not_believed(
     assert told["scheme"] == "http"
     assert told["client"][0] == "127.0.0.1"
     assert told["client"][1] != 0
+
+
+@needs_haproxy
+@gunicorn_lacks("http2_cleartext")
+def test_haproxy_loses_nothing_at_the_end_of_an_http2_connection(
+    serve: Serve, tmp_path: Path
+) -> None:
+    """There is one after some 3,000 requests, and one in each reload.
+
+    haproxy answers 502 for what it has sent beyond a GOAWAY, or for a reset stream.
+    """
+    pytest.importorskip("zttp", reason="zttp needs Python 3.11")
+    http2 = "--http-protocols", "h2,h1", "--http2-cleartext", "prior-knowledge"
+    service = serve(ECHO, *http2)
+    with (
+        haproxy(tmp_path, address(service, haproxy), "proto", "h2") as port,
+        Load(("127.0.0.1", port), keep_alive=16, one_shot=0, fillings=[0]) as load,
+    ):
+        for generation in 2, 3:
+            load.answer(10_000)
+            service.kill(signal.SIGHUP)
+            service.ready(generation)
+            load.answer(10_000)
+    assert load.failures == []
 
 
 @needs_nginx
