@@ -86,11 +86,14 @@ class Stream(Cycle):
     def feed(self, body: bytes) -> None:
         """Take a piece of the request's body; the next one has its own time."""
         super().feed(body)
-        if self.room is not None:  # the client's window has a deadline already
-            return
+        if self.room is None:  # else the client's window has a deadline already
+            self._await_body()
+
+    def _await_body(self) -> None:
+        """Give the next piece its time, if its client may send it."""
         service = self.link.service
-        full = self.buffered > HIGH_WATER
-        self.stalled = NEVER if full else service.clock.turn + service.body_turns
+        waits = self.more_body and self.buffered <= HIGH_WATER
+        self.stalled = service.clock.turn + service.body_turns if waits else NEVER
 
     def end_body(self) -> None:
         """Take the end of the request's body."""
@@ -119,7 +122,7 @@ class Stream(Cycle):
         if self.room is not None:
             self.room.set()
             self.room = None
-            self.stalled = NEVER
+            self._await_body()
 
     def expire(self) -> None:
         """Act on a deadline that has passed."""
@@ -132,6 +135,8 @@ class Stream(Cycle):
         message = await super().receive()
         if self.credit and not (self.lost or self.complete):
             self.link.grant(self)
+            if self.room is None:
+                self._await_body()
         return message
 
     async def send(self, message: Message) -> None:

@@ -72,6 +72,10 @@ async def app(scope, receive, send):
         while True:
             await send({"type": "http.response.body", "body": bytes(16384),
                         "more_body": True})
+    if path == "/duplex":
+        await start(send)
+        await fill(send)
+        await receive()
     if path == "/hold":
         print("held", flush=True)
         await go()
@@ -239,6 +243,26 @@ def test_a_body_that_stalls_is_408_and_costs_no_other_stream(begin: Begin) -> No
     assert peer.answer(peer.ask())[0] == 200
     assert peer.answer(stalled)[0] == 408
     assert peer.answer(peer.ask())[0] == 200
+
+
+def test_a_body_that_stalls_behind_a_full_window_is_cut(begin: Begin) -> None:
+    """Whoever of the two had to wait for the other."""
+    service, peer = begin(body_timeout="1")
+    peer.credits = False
+    stalled = peer.ask("/duplex", "POST", end=False)
+    while peer.h2.remote_flow_control_window(stalled):
+        peer.read()
+    for streams in (), (stalled,):
+        peer.h2.increment_flow_control_window(1 << 20, *streams)
+    peer.flush()
+    assert peer.wait(h2.events.StreamReset, stalled).error_code == 2
+    late = peer.ask("/hold", "POST", end=False)
+    while window := peer.h2.local_flow_control_window(late):
+        peer.h2.send_data(late, bytes(min(window, 16384)))
+        peer.flush()
+        assert peer.answer(peer.ask())[0] == 200
+    (service.directory / "go").touch()
+    assert peer.answer(late)[0] == 408
 
 
 def test_an_app_that_takes_too_long_is_504_or_cut(begin: Begin) -> None:
