@@ -282,6 +282,7 @@ class HTTP2Connection(Framing):
     def _linger(self, stream: Stream) -> None:
         service = self.service
         stream.deadline = service.clock.turn + service.linger_turns
+        stream.stalled = NEVER  # if the response had to wait for the client's window
         service.clock.watch(stream)
 
     def _lose(self, stream: Stream) -> None:

@@ -76,6 +76,9 @@ async def app(scope, receive, send):
         await start(send)
         await fill(send)
         await receive()
+    if path == "/early":
+        await start(send, status=413)
+        return await send({"type": "http.response.body", "body": bytes(65536)})
     if path == "/hold":
         print("held", flush=True)
         await go()
@@ -718,6 +721,25 @@ def test_an_early_answer_arrives_while_the_client_sends_on(
     else:
         assert peer.wait(h2.events.StreamReset, stream).error_code == 0
     assert peer.answer(peer.ask()) == (200, b"")
+
+
+def test_an_answer_that_waited_for_its_window_is_not_reset_either(begin: Begin) -> None:
+    _, peer = begin("--timeout", "1")
+    peer.credits = False
+    stream = peer.ask("/early", "POST", end=False)
+    while peer.h2.remote_flow_control_window(stream):
+        peer.read()
+    for streams in (), (stream,):
+        peer.h2.increment_flow_control_window(65536, *streams)
+    peer.flush()
+    assert peer.answer(stream)[0] == 413
+    late = time.monotonic() + 6  # as no window is awaited for so long
+    while time.monotonic() < late:
+        peer.h2.send_data(stream, b"piece")
+        peer.flush()
+        time.sleep(0.1)
+    assert peer.answer(peer.ask()) == (200, b"")
+    assert not any(isinstance(event, h2.events.StreamReset) for event in peer.events)
 
 
 def test_a_refusal_reaches_a_client_in_the_midst_of_its_upload(begin: Begin) -> None:
