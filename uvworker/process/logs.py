@@ -65,10 +65,13 @@ class _Lent(logging.Handler):
         )
         if self._logger is None or getattr(speak, "__module__", "") not in PLAIN:
             _say_again(record, speak)
-        elif self._logger.isEnabledFor(record.levelno) and self._logger.filter(record):
+        elif self._logger.isEnabledFor(record.levelno):
             # Not by its `handle()`: Sentry and others watch what loggers handle, and
             # would report each error twice.
-            _give(record, _reached(self._logger) or [logging.lastResort])
+            passed: Any = self._logger.filter(record)
+            if passed:  # from Python 3.12 on, it may be another record
+                record = record if passed is True else passed
+                _give(record, _reached(self._logger) or [logging.lastResort])
 
 
 def _give(

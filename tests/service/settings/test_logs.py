@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import signal
 import socket
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -201,6 +202,28 @@ def test_a_record_keeps_what_an_app_gave_it(
     assert text.count("GIVEN") == text.count(f"{begins}GIVEN by anna 7\n") == 1
     said = (line.split() for line in service.out.splitlines() if "GIVEN by" in line)
     assert [words[1] for words in said] == seen
+
+
+MASKING = """
+import copy, logging
+
+class Masking(logging.Filter):
+    def filter(self, record):
+        masked = copy.copy(record)
+        masked.msg = record.getMessage().replace("anna", "***")
+        masked.args = ()
+        return masked
+
+def on_starting(server):
+    server.log.error_log.addFilter(Masking())
+"""
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="a filter only says yes or no")
+def test_a_filter_of_gunicorns_logger_may_replace_a_record(serve: Serve) -> None:
+    service = serve(GIVING, conf=MASKING, wait=0)
+    service.wait_log(READY)
+    assert service.log.count("GIVEN by") == service.log.count("GIVEN by ***") == 1
 
 
 # syslog
