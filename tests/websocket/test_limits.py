@@ -6,6 +6,7 @@ import asyncio
 import random
 import socket
 import time
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -267,6 +268,37 @@ def test_all_that_a_client_sent_by_tls_before_it_left_is_read(
     until(lambda: app.farewell)
     assert app.farewell is not None
     assert (len(app.read), app.farewell["code"]) == (200, 4000)
+
+
+def test_an_app_whose_send_fails_reads_all_that_came_by_tls(
+    sockets: Start, loop: str, certificates: Certificates
+) -> None:
+    """It notices the end first, while TLS still holds what the client has sent."""
+    read: list[dict[str, Any]] = []
+    loops: list[asyncio.AbstractEventLoop] = []
+    begin = asyncio.Event()
+
+    async def app(_scope, receive, send):
+        loops.append(asyncio.get_running_loop())
+        await receive()
+        await send(ACCEPT)
+        await begin.wait()
+        [websocket] = running.connections()
+        websocket.cut()
+        with suppress(OSError):
+            while True:
+                await send(say(b""))
+        while not read or read[-1]["type"] == "websocket.receive":
+            read.append(await receive())
+
+    running = sockets(app, config={"loop": loop, **over_tls(certificates)})
+    peer = enter(running, tls=certificates.client())
+    peer.send(client.text("x" * 1000) * 100)
+    until(lambda: queued(running) == 32)
+    steady(running.connections)
+    loops[0].call_soon_threadsafe(begin.set)
+    until(lambda: read and read[-1]["type"] == "websocket.disconnect")
+    assert (len(read[:-1]), read[-1]["code"]) == (100, 1006)
 
 
 # A slow client

@@ -109,8 +109,6 @@ class WebSocket(Channel, asyncio.Protocol):
         self.state = CLOSED
         self._handshake.leave()
         self.open_gate()
-        if self._decoder is not None:
-            self._decoder.feed(withheld(self.transport))
         if not self._paused:
             self._read()
         self._handshake.end(self, self._sent)
@@ -122,9 +120,13 @@ class WebSocket(Channel, asyncio.Protocol):
             while (decoder := self._decoder) is not None:
                 event = decoder.next()
                 if event is None:
-                    if self.state == CLOSED:
+                    if self.state != CLOSED:
+                        return
+                    if rest := withheld(self.transport):
+                        decoder.feed(rest)
+                    else:
                         self._hang_up()
-                    return
+                    continue
                 opcode, payload = event
                 if opcode > BINARY:
                     self._obey(opcode, payload)  # type: ignore[arg-type]  # as bytes
