@@ -301,6 +301,29 @@ def test_an_app_whose_send_fails_reads_all_that_came_by_tls(
     assert (len(read[:-1]), read[-1]["code"]) == (100, 1006)
 
 
+@pytest.mark.usefixtures("quick")
+@pytest.mark.parametrize("tls", [False, True])
+def test_a_client_that_leaves_while_it_has_to_wait_for_the_app_is_noticed(
+    sockets: Start, loop: str, certificates: Certificates, tls: bool
+) -> None:
+    """Over TLS, asyncio tells of the end only who reads, and drops what is written."""
+    app = Held()
+    config = {"loop": loop} | (over_tls(certificates) if tls else {})
+    running = sockets(app, config=config, ping_interval=0.2)
+    peer = enter(running, tls=certificates.client() if tls else None)
+    peer.send(client.text("x" * 1000) * 100)
+    until(lambda: queued(running) == 32)
+    [websocket] = running.connections()
+    peer.close()
+    until(lambda: not running.connections())
+    app.let_go()
+    until(lambda: app.farewell)
+    assert app.farewell is not None
+    assert (len(app.read), app.farewell["code"]) == (100, 1006)
+    # Or Python 3.10 warns of a transport that nobody closed.
+    app.loop.call_soon_threadsafe(websocket.transport.close)
+
+
 # A slow client
 
 

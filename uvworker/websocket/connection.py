@@ -30,7 +30,7 @@ from .frames import (
     Decoder,
     Failure,
 )
-from .leftovers import withheld
+from .leftovers import is_ended, withheld
 from .service import Service
 
 NEVER = sys.maxsize  # turns of the clock
@@ -132,7 +132,8 @@ class WebSocket(Channel, asyncio.Protocol):
                     self._obey(opcode, payload)  # type: ignore[arg-type]  # as bytes
                 elif self.state != CLOSING and self._is_full(opcode, payload):
                     self._paused = True
-                    self.transport.pause_reading()
+                    if self.state == OPEN:
+                        self.transport.pause_reading()
                     return
         except Failure as failure:
             self._fail(failure.code, failure.reason)
@@ -147,7 +148,8 @@ class WebSocket(Channel, asyncio.Protocol):
     def resume_reading(self) -> None:
         """Let the client go on: the app has taken all that there was."""
         self._paused = False
-        if not self.transport.is_closing():
+        # Once it is lost, TLS of Python 3.10's asyncio says neither, and raises.
+        if self.state != CLOSED and not self.transport.is_closing():
             self.transport.resume_reading()
         self._read()
 
@@ -259,9 +261,16 @@ class WebSocket(Channel, asyncio.Protocol):
             self.transport.write(A_PING)
             self._pinged = service.awaits_pongs
             self._heard = False
+        if self._paused:
+            self._look_for_end()
         if self._deflate is not None:
             self._deflate.rest()
         self._wait(service.pong_turns if self._pinged else service.ping_turns)
+
+    def _look_for_end(self) -> None:
+        """Read on behind a client's end: its messages wait in the decoder."""
+        if not self.transport.is_closing() and is_ended(self.transport):
+            self.transport.resume_reading()
 
     def _cut_if_stuck(self) -> None:
         """Cut a client that has taken nothing since the last look, or all there was."""

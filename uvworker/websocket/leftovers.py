@@ -1,12 +1,14 @@
 """What a client had sent when its TLS connection was lost, and no reader was given.
 
 While reading is paused, TLS holds what comes. asyncio hands it out before it tells of
-the end. uvloop (0.23) tells of the end at once, and hands it out no more.
+the end, and so tells nothing until reading goes on. uvloop (0.23) tells of the end at
+once, and hands it out no more.
 """
 
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from contextlib import suppress
 
@@ -24,3 +26,10 @@ def withheld(transport: asyncio.Transport) -> bytes:
         while tls is not None and (piece := tls.read(_PIECE)):
             pieces.append(piece)
     return b"".join(pieces)
+
+
+def is_ended(transport: asyncio.Transport) -> bool:
+    """Tell whether the client has sent its end, read or not: poll(2), POLLRDHUP."""
+    poll = select.poll()
+    poll.register(transport.get_extra_info("socket").fileno(), select.POLLRDHUP)
+    return bool(poll.poll(0))
