@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import socket
+import sys
 import time
 from contextlib import suppress
 from typing import Any
@@ -274,6 +275,8 @@ def test_an_app_whose_send_fails_reads_all_that_came_by_tls(
     sockets: Start, loop: str, certificates: Certificates
 ) -> None:
     """It notices the end first, while TLS still holds what the client has sent."""
+    if loop == "asyncio" and sys.version_info < (3, 11):
+        pytest.skip("it leaves with the kernel what it does not hand out")
     read: list[dict[str, Any]] = []
     loops: list[asyncio.AbstractEventLoop] = []
     begin = asyncio.Event()
