@@ -5,6 +5,7 @@ The rooms in front, and the wings by what flows through them::
     worker         the class that gunicorn gets, on its event loop
     booting        its part between the fork and the event loop
     configured     its part in the arbiter: options, checks and reports
+    own_names      the names that a subclass of it may not use
     assembly       what a worker serves with, assembled after the fork
     protocols      the protocol classes that it serves with, and their limits
     server         the uvicorn server inside it: start, serve, drain, quit

@@ -140,8 +140,8 @@ def _foreign(worker_class: type | str) -> list[str]:
 def _made(application: WSGIApplication, problems: list[str]) -> ConfiguredWorker | None:
     """Make a worker as the arbiter does before a fork, or say why it cannot."""
     cfg, worker_class = application.cfg, application.cfg.worker_class
-    worker_class.take_as_reported(cfg)  # it is printed here
     try:
+        worker_class.take_as_reported(cfg)  # it is printed here
         worker: ConfiguredWorker = worker_class(
             *(1, os.getpid(), [], application, cfg.timeout / 2, cfg),
             _logger(cfg, problems),

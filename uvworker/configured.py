@@ -29,6 +29,7 @@ from .config.sources import OptionError, resolve, unapplied
 from .config.unknown_names import unknown_names
 from .machine import notify_socket, shortages
 from .operations.listener import AddressError
+from .own_names import clashing_names
 from .process.heartbeat_file import HeartbeatFile, WorkerTmp
 from .shared import Shared
 
@@ -45,7 +46,7 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
     """A gunicorn worker that knows its options, and reports what has no effect."""
 
     CONFIG_KWARGS: ClassVar[dict[str, Any]] = {}
-    OPTIONS: ClassVar[Mapping[str, Any]] = {}  # of `configured`
+    _configured_options: ClassVar[Mapping[str, Any]] = MappingProxyType({})
 
     sockets: list[Any]  # gunicorn's listeners, or what has their shape
     tmp: WorkerTmp  # made by gunicorn, which looks at it
@@ -63,7 +64,9 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
         in a configuration file would end the arbiter at a reload. A variable in the
         environment wins over an option given here (`config.sources`).
         """
-        return type(cls.__name__, (cls,), {"OPTIONS": {**cls.OPTIONS, **options}})
+        given = {**cls._configured_options, **options}
+        names = {"__module__": cls.__module__, "_configured_options": given}
+        return type(cls.__name__, (cls,), names)
 
     @classmethod
     def setup(cls) -> None:
@@ -116,13 +119,20 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
         config_kwargs: Mapping[str, Any],
         written: Mapping[str, Any] = MappingProxyType({}),
     ) -> Options:
-        return resolve(
-            PARAMETERS,
-            config_kwargs=config_kwargs,
-            written=written,
-            configured=cls.OPTIONS,
-            environ=os.environ,
-        )
+        refused = cls.refused_overrides()
+        try:
+            options = resolve(
+                PARAMETERS,
+                config_kwargs=config_kwargs,
+                written=written,
+                configured=cls._configured_options,
+                environ=os.environ,
+            )
+        except OptionError as error:
+            raise OptionError(*refused, *error.problems) from None
+        if refused:
+            raise OptionError(*refused)
+        return options
 
     def resolve_options(self) -> Options:
         """Return the options of this worker; raises :class:`OptionError`."""
@@ -136,7 +146,7 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
     @classmethod
     def refused_overrides(cls) -> Collection[str]:
         """Return a sentence for each override that no worker can start with."""
-        return ()
+        return [*clashing_names(cls)]
 
     @classmethod
     def unwritable(cls, cfg: Any, options: Options, log: Any) -> Collection[str]:

@@ -81,6 +81,21 @@ REFUSED = {
         "Mine._settings",
         "choose another",
     ),
+    "our attribute, which the boot needs": (
+        writes("self.shared = {}"),
+        "self.shared",
+        "choose another",
+    ),
+    "our public name": (
+        "class Mine(UvicornWorker):\n    shared = {}\n",
+        "Mine.shared",
+        "choose another",
+    ),
+    "our name, below our other class": (
+        "from uvworker import Worker\nclass Mine(Worker):\n    def _drain(self): ...\n",
+        "Mine._drain",
+        "choose another",
+    ),
     "our name": (
         "class Mine(UvicornWorker):\n    def _drain(self): ...\n",
         "Mine._drain",
@@ -144,3 +159,11 @@ def test_what_agrees_with_gunicorn_is_no_refusal(
         timeout_worker_healthcheck=5,
     )
     migrate(source, "-w", "2", bind=f"unix:{tmp_path}/app.sock", wait=2)
+
+
+def test_a_name_of_its_own_that_sounds_like_options_is_the_subclasss(
+    migrate: Migrate, check: Check
+) -> None:
+    source = "class Mine(UvicornWorker):\n    OPTIONS = ['a']\n"
+    migrate(source, "-w", "1")
+    assert check(source).returncode == 0

@@ -20,6 +20,7 @@ from ..access.uvicorn_logger import GUNICORNS
 from ..config.options import Options
 from ..config.requirements import unmet
 from ..config.sources import OptionError
+from ..own_names import CLASH
 from ..worker import Worker
 from . import config_object, conflicts, overrides
 from .config_writes import overridden, snapshot, unusable, usable, written
@@ -66,13 +67,6 @@ class WithConfig(Worker):
         )
 
     @classmethod
-    def check_config(cls, cfg: Any, log: Any) -> None:
-        """Also refuse, before the first fork, names that a subclass may not use."""
-        if problems := cls.refused_overrides():
-            raise RuntimeError(" ".join(problems))
-        super().check_config(cfg, log)
-
-    @classmethod
     def lost_overrides(cls) -> Collection[str]:
         """Return a sentence for each override without effect."""
         return *overrides.lost(cls), *overrides.hidden_config(cls)
@@ -108,12 +102,13 @@ class WithConfig(Worker):
     def _find_clashes(self) -> list[str]:
         if not self._made:
             return []
-        return list(overrides.clashing_attributes(self, self._made))
+        names = overrides.clashing_attributes(self, self._made)
+        return [CLASH.format(f"self.{name}") for name in names]
 
     @classmethod
     def refused_overrides(cls) -> Collection[str]:
         """Return a sentence for each override that no worker can start with."""
-        return [*overrides.init_problems(cls), *overrides.clashing_names(cls)]
+        return [*overrides.init_problems(cls), *super().refused_overrides()]
 
     @classmethod
     def _options_from(
@@ -122,7 +117,7 @@ class WithConfig(Worker):
         config_kwargs: Mapping[str, Any],
         written: Mapping[str, Any] = MappingProxyType({}),
     ) -> Options:
-        problems = list(cls.refused_overrides())
+        problems: list[str] = []
         if isinstance(config_kwargs, property):  # read from the worker that is made
             config_kwargs = {}
         elif not isinstance(config_kwargs, Mapping):
@@ -202,7 +197,12 @@ class WithConfig(Worker):
     def init_process(self) -> None:
         """Boot and serve; from here on the worker's attributes change."""
         if "_made" in vars(self):  # unless a subclass did not call our `__init__`
-            self._clashes, self._made = self._find_clashes(), {}
+            self._clashes, made = self._find_clashes(), self._made
+            for name in overrides.clashing_attributes(self, made):
+                delattr(self, name)  # or the boot could not say so
+                if name in made:
+                    setattr(self, name, made[name])
+            self._made = {}
         super().init_process()
 
 

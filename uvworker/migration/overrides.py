@@ -7,9 +7,10 @@ it. The names in the code of an override show whether it calls its parent.
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Iterator, Mapping
-from types import CodeType, MappingProxyType
+from types import MappingProxyType
+
+from ..own_names import names_in, owner_of, reserved, subclasses
 
 # Methods of gunicorn's worker and uvicorn's server that uvicorn's worker never called.
 NEVER_CALLED: Mapping[str, str] = MappingProxyType(
@@ -40,7 +41,7 @@ OWN_SERVER = (
 def lost(cls: type) -> Iterator[str]:
     """Yield a sentence for each override that is never called or disables something."""
     for name, instead in NEVER_CALLED.items():
-        owner = _owner(cls, name)
+        owner = owner_of(cls, name)
         if owner is not None and not _is_used(cls, name):
             yield f"{owner.__qualname__}.{name} is never called: {instead}."
     if (owner := own_server(cls)) is not None:
@@ -49,7 +50,7 @@ def lost(cls: type) -> Iterator[str]:
 
 def hidden_config(cls: type) -> Iterator[str]:
     """Yield a sentence if an attribute ``config`` of the class is never used."""
-    owner = _owner(cls, "config")
+    owner = owner_of(cls, "config")
     if owner is None:
         return
     value = vars(owner)["config"]
@@ -61,14 +62,14 @@ def init_problems(cls: type) -> Iterator[str]:
     """Yield a sentence for what keeps ``__init__`` from making the worker."""
     if _ending_init(cls) is not None:
         yield init_not_called(cls)
-    config = _owner(cls, "config")
+    config = owner_of(cls, "config")
     if config is not None and _is_read_only(vars(config)["config"]):
         yield f"{config.__qualname__}.config is a property without a setter: {WRITE}."
 
 
 def _ending_init(cls: type) -> type | None:
     """Return the class whose ``__init__`` calls no other one."""
-    for owner in _subclasses(cls):
+    for owner in subclasses(cls):
         if "__init__" in vars(owner):
             names = _names(cls, owner, "__init__")
             if "__init__" not in names:
@@ -85,38 +86,17 @@ def _is_read_only(value: object) -> bool:
 WRITE = "write to self.config in __init__, or set CONFIG_KWARGS"
 
 
-def clashing_names(cls: type) -> Iterator[str]:
-    """Yield a sentence for each name of *cls* that the worker uses itself."""
-    for name in sorted(_reserved(cls)):
-        if (owner := _owner(cls, name)) is not None:
-            yield CLASH.format(f"{owner.__qualname__}.{name}")
-
-
-def clashing_attributes(worker: object, before: Mapping[str, object]) -> Iterator[str]:
-    """Yield a sentence for each attribute that a subclass set and the worker needs.
+def clashing_attributes(worker: object, before: Mapping[str, object]) -> list[str]:
+    """Return the names of attributes that a subclass set and the worker needs.
 
     Args:
         worker: made, but not booted.
         before: its attributes at the end of the ``__init__`` of `UvicornWorker`.
 
     """
-    for name in sorted(_reserved(type(worker)) & vars(worker).keys() - CHANGING):
-        if vars(worker)[name] is not before.get(name):
-            yield CLASH.format(f"self.{name}")
+    ours = reserved(type(worker)) & vars(worker).keys() - CHANGING
+    return sorted(n for n in ours if vars(worker)[n] is not before.get(n))
 
-
-def _reserved(cls: type) -> set[str]:
-    """Return the private names that our code uses and gunicorn's does not."""
-    first, end = _depth(cls, OURS), _depth(cls, GUNICORNS)
-    names = set(dir(cls.__mro__[first]))
-    for owner in cls.__mro__[first:end]:
-        names = names.union(*map(_names_in, vars(owner).values()))
-    private = {name for name in names if name[:1] == "_" and name[:2] != "__"}
-    return private - SHAPE - set(dir(cls.__mro__[end]))
-
-
-CLASH = "{} is a name that uvworker uses itself: choose another."
-SHAPE = frozenset({"_serve", "_install_sigquit_handler"})
 
 # Attributes that the worker itself changes before it boots, and `_server`, in which a
 # subclass may keep a server of its own.
@@ -139,7 +119,7 @@ def init_not_called(cls: type) -> str:
 def own_server(cls: type) -> type | None:
     """Return the class whose ``_serve`` or ``run`` does not call the worker's."""
     used = functools.partial(_names, cls)
-    for owner in _subclasses(cls):
+    for owner in subclasses(cls):
         if "_serve" in vars(owner) and "_serve" not in used(owner, "_serve"):
             return owner
         if "run" in vars(owner):
@@ -149,31 +129,11 @@ def own_server(cls: type) -> type | None:
     return None
 
 
-# The package of the first class that is not a subclass's, and of gunicorn's worker,
-# whose methods may be overridden.
-OURS, GUNICORNS = __package__, "gunicorn"
-
-
-def _depth(cls: type, package: str) -> int:
-    """Return how many classes of the MRO come before the first one of *package*."""
-    inside = (f"{each.__module__}.".startswith(f"{package}.") for each in cls.__mro__)
-    return list(inside).index(True)
-
-
-def _subclasses(cls: type) -> Iterator[type]:
-    """Yield *cls* and its bases, mixins too, up to our class."""
-    yield from cls.__mro__[: _depth(cls, OURS)]
-
-
-def _owner(cls: type, name: str) -> type | None:
-    return next((owner for owner in _subclasses(cls) if name in vars(owner)), None)
-
-
 def _is_used(cls: type, name: str) -> bool:
     """Return whether another method of the subclass uses *name*."""
     return any(
-        name in _names_in(value)
-        for owner in _subclasses(cls)
+        name in names_in(value)
+        for owner in subclasses(cls)
         for method, value in vars(owner).items()
         if method != name
     )
@@ -183,32 +143,14 @@ def _names(cls: type, owner: type, start: str) -> set[str]:
     """Return the names that the methods which *owner*'s *start* calls use, and it."""
     methods = {
         name: value
-        for each in reversed(list(_subclasses(cls)))
+        for each in reversed(list(subclasses(cls)))
         for name, value in vars(each).items()
     }
     methods[start] = vars(owner)[start]
     names: set[str] = set()
     ahead = {start}
     while ahead:
-        found = _names_in(methods.pop(ahead.pop(), None))
+        found = names_in(methods.pop(ahead.pop(), None))
         names |= found
         ahead |= found & methods.keys()
     return names
-
-
-def _names_in(value: object) -> set[str]:
-    """Return the names in the code of a method, also if a decorator wraps it."""
-    function = getattr(value, "__func__", value)
-    function = inspect.unwrap(function) if callable(function) else function
-    names = _names_of(getattr(function, "__code__", None))
-    for cell in getattr(function, "__closure__", None) or ():
-        if inspect.isfunction(cell.cell_contents):
-            names |= _names_in(cell.cell_contents)
-    return names
-
-
-def _names_of(code: CodeType | None) -> set[str]:
-    if code is None:
-        return set()
-    inner = (item for item in code.co_consts if isinstance(item, CodeType))
-    return set(code.co_names).union(*map(_names_of, inner))
