@@ -31,7 +31,7 @@ from .config.effect import effect_of
 from .config.options import Options
 from .config.settings import Settings, translate
 from .configured import ConfiguredWorker
-from .machine import units
+from .machine import places, units
 from .machine_check import findings
 
 PROGRAM = "python -m uvworker check"
@@ -104,6 +104,7 @@ def _check(application: WSGIApplication, asked: argparse.Namespace) -> int:
         )
         if worker is not None and not worker.refused_overrides():  # it has a log
             problems += worker.unwritable(application.cfg, options, worker.log)
+        problems += _no_places(application.cfg, options)
         problems += _not_importable(translate(application.cfg, options), options)
     except TLSError as error:
         problems.append(f"TLS: {error}.")
@@ -126,10 +127,13 @@ def _prepare(application: WSGIApplication) -> None:
             sys.path.insert(0, os.path.abspath(path))  # noqa: PTH100  # as it does
 
 
-def _foreign(worker_class: type | str) -> list[str]:
+def _foreign(worker_class: object) -> list[str]:
     """Return a sentence if it is not ours; gunicorn gives a string for no class."""
     if isinstance(worker_class, str):
         return [f"There is no worker class {worker_class}; uvworker.Worker is one."]
+    if not isinstance(worker_class, type):
+        named = f"{worker_class!r}, which is not a class"
+        return [f"The worker class is {named}; uvworker.Worker is one."]
     if issubclass(worker_class, ConfiguredWorker):
         return []
     name = f"{worker_class.__module__}.{worker_class.__qualname__}"
@@ -180,6 +184,28 @@ def _import(application: WSGIApplication, interface: str) -> list[str]:
     if interface == "auto" and interface_of(app) == "wsgi":
         return ['The app is a WSGI app; the option interface = "wsgi" serves it.']
     return []
+
+
+def _no_places(cfg: Any, options: Options) -> Iterator[str]:
+    """Yield a sentence for each address and file that the service could not have."""
+    binds = cfg.settings["bind"].get()
+    try:
+        reasons = {
+            f"bind {bind}": places.why_no_listener(address)
+            for bind, address in zip(binds, cfg.address, strict=True)
+        }
+    except RuntimeError as error:
+        reasons = {f"bind {', '.join(binds)}": str(error).rstrip(".")}
+    if cfg.pidfile:
+        reasons[f"pidfile {cfg.pidfile}"] = places.why_no_file(cfg.pidfile)
+    if ops_bind := options.ops_bind:
+        path = ops_bind.removeprefix("unix:")
+        reasons[f"ops_bind {ops_bind}"] = (
+            places.why_no_socket(path)
+            if path != ops_bind
+            else places.why_no_host(ops_bind.rpartition(":")[0].strip("[]"))
+        )
+    yield from (f"{name}: {why}." for name, why in reasons.items() if why)
 
 
 def _not_importable(settings: Settings, options: Options) -> Iterator[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -193,6 +194,52 @@ def test_a_class_that_cannot_be_imported_fails(check, variable, said):
     assert check(**{variable: "main:app"}).returncode == 0
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["-b", "foo:bar"], "bind foo:bar: 'bar' is not a valid port number."),
+        (["-b", "127.0.0.1:99999"], "99999: a port is at most 65535."),
+        (["-b", "no.such.invalid:80"], "80: the host no.such.invalid has no address"),
+        (["-b", "192.0.2.1:80"], "192.0.2.1 is not an address of this machine."),
+        (["-b", "unix:no/such/a"], "/a: the directory no/such does not exist."),
+        (["-b", "unix:main.py"], "main.py: there is a file that is not a socket."),
+        (["-b", "unix:" + 99 * "long"], "the path of a unix socket has at most 107"),
+        (["-p", "no/such/a"], "pidfile no/such/a: the directory no/such does not"),
+        (["-p", "/tmp"], "pidfile /tmp: this is a directory."),
+        (
+            ["-e", "UVWORKER_OPS_BIND=unix:no/a"],
+            "no/a: the directory no does not exist",
+        ),
+        (
+            ["-e", "UVWORKER_OPS_BIND=no.invalid:80", "-e", "UVWORKER_OPS_PUBLIC=1"],
+            "ops_bind no.invalid:80: the host no.invalid has no address",
+        ),
+    ],
+)
+def test_a_place_that_the_service_cannot_have_fails(check, arguments, said):
+    done = check("main:app", *arguments)
+    assert done.returncode == 1
+    assert said in done.stdout.partition("Problems")[2]
+
+
+def test_a_place_in_use_passes_and_nothing_is_left_in_it(check, tmp_path):
+    before = {*tmp_path.iterdir()}
+    with (
+        socket.create_server(("127.0.0.1", 0)) as taken,
+        socket.socket(socket.AF_UNIX) as theirs,
+    ):
+        theirs.bind(f"{tmp_path}/app.sock")
+        port = taken.getsockname()[1]
+        done = check(
+            *("main:app", "-b", f"127.0.0.1:{port}", "-b", "unix:app.sock"),
+            *("-b", "[::1]:0", "-b", "unix:new.sock", "-b", "fd://77", "-p", "app.pid"),
+            *("-e", f"UVWORKER_OPS_BIND=localhost:{port}"),
+        )
+    assert done.returncode == 0, done
+    made = {path.name for path in {*tmp_path.iterdir()} - before}
+    assert made <= {"app.sock", "gunicorn.conf.py", "__pycache__"}
+
+
 def test_an_access_log_that_no_worker_can_write_fails(check):
     done = check("main:app", "--access-logfile", "-", "--access-logformat", "%(h)s %")
     assert done.returncode == 1
@@ -211,10 +258,14 @@ def test_a_wsgi_app_is_recognised(check, tmp_path):
         ("sync", "SyncWorker"),
         ("mine.Other", "mine.Other"),
         ("uvworker.Workr", "There is no worker class uvworker.Workr"),
+        ("mine.number", "The worker class is 3, which is not a class"),
+        ("mine.function", "which is not a class; uvworker.Worker is one."),
     ],
 )
 def test_another_worker_class_fails(check, tmp_path, name, said):
-    (tmp_path / "mine.py").write_text("class Other:\n    CONFIG_KWARGS = {}\n")
+    (tmp_path / "mine.py").write_text(
+        "class Other:\n    CONFIG_KWARGS = {}\nnumber = 3\ndef function(): ...\n"
+    )
     done = check("-k", name, "main:app", command=COMMAND[:4])
     assert done.returncode == 1
     assert said in done.stdout
