@@ -24,6 +24,7 @@ from .app.compression import compressor
 from .app.interface import NotServable, interface_of
 from .app.wsgi import Threaded
 from .config.options import Options
+from .config.requirements import imported, named
 from .config.settings import OWN_PROTOCOL, Settings
 from .operations.probes import Probed, Probes, without
 from .process import children
@@ -68,9 +69,12 @@ def assemble(
 
     *count*: wraps the app if requests have to be counted.
 
-    Raises :class:`NotServable` for an app that cannot be served, ``ValueError`` for
-    values that exclude one another, ``ImportError`` if a library is not installed.
+    Raises :class:`NotServable` for an app that cannot be served, ``OptionError`` for
+    a class that cannot be imported, ``ValueError`` for values that exclude one another,
+    ``ImportError`` if a library is not installed.
     """
+    for name, value in named(settings, options).items():
+        imported(name, value)
     app, interface = _app(parts, settings, options)
     hooks = settings.pre_request, settings.post_request
     hooked = Hooked(parts.worker, *hooks) if any(hooks) else None

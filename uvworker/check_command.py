@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import pkgutil
 import sys
 import traceback
 from collections.abc import Collection, Iterator, Mapping
@@ -26,10 +25,11 @@ from gunicorn.glogging import Logger
 from .accept.tls import TLSError
 from .app.interface import NotServable, interface_of
 from .assembly import made_by
-from .config import logconfig
+from .config import logconfig, requirements
 from .config.effect import effect_of
 from .config.options import Options
 from .config.settings import Settings, translate
+from .config.sources import OptionError
 from .configured import ConfiguredWorker
 from .machine import places, units
 from .machine_check import findings
@@ -208,19 +208,18 @@ def _no_places(cfg: Any, options: Options) -> Iterator[str]:
     yield from (f"{name}: {why}." for name, why in reasons.items() if why)
 
 
-def _not_importable(settings: Settings, options: Options) -> Iterator[str]:
-    """Yield a sentence for each class, named by its module, that is not there."""
-    named = {
-        "http_parser": settings.http_parser,
-        "asgi_loop": settings.asgi_loop,
-        "ws": options.ws,
-    }
-    for name, value in named.items():
-        if isinstance(value, str) and ":" in value:
-            try:
-                pkgutil.resolve_name(value)
-            except Exception as error:  # noqa: BLE001  its module may do anything
-                yield f"{name} {value!r} cannot be imported: {error}."
+def _not_importable(settings: Settings, options: Options) -> list[str]:
+    """Return a sentence for each class, named by its module, that no worker can use."""
+    names = requirements.named(settings, options).items()
+    return [why for name, value in names if (why := _why_not_imported(name, value))]
+
+
+def _why_not_imported(name: str, value: str) -> str:
+    try:
+        requirements.imported(name, value)
+    except OptionError as error:
+        return str(error)
+    return ""
 
 
 def _print(sections: Mapping[str, Collection[str]]) -> None:

@@ -191,7 +191,21 @@ def test_a_class_that_cannot_be_imported_fails(check, variable, said):
     done = check(**{variable: "nowhere:Thing"})
     assert done.returncode == 1
     assert said in done.stdout
-    assert check(**{variable: "main:app"}).returncode == 0
+    assert check(**{variable: "pathlib:Path"}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("UVICORN_HTTP", "main:app", "which is not a class."),
+        ("UVICORN_LOOP", "string:digits", "is '0123456789', which is not callable."),
+        ("UVICORN_WS", "string:digits", "is '0123456789', which is not callable."),
+    ],
+)
+def test_what_cannot_be_called_fails(check, variable, value, said):
+    done = check(**{variable: value})
+    assert done.returncode == 1
+    assert said in done.stdout
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,13 @@
 """What a configuration requires: packages, files, a directory for heartbeats.
 
 Checked in the arbiter before the first fork: otherwise each worker would fail with a
-traceback.
+traceback. What is named by its module waits for the worker, and its app's code.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import pkgutil
 import tempfile
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 from . import env_file
 from .options import Options
 from .settings import Settings
+from .sources import OptionError
 
 
 class Choice(NamedTuple):
@@ -76,6 +78,31 @@ def unmet(cfg: Any, settings: Settings, options: Options) -> Iterator[str]:
             "trusted."
         )
     yield from _unwritable(cfg.worker_tmp_dir)
+
+
+def named(settings: Settings, options: Options) -> dict[str, str]:
+    """Return what is named by its module, ``module:Class``, by its setting."""
+    values = {
+        "http_parser": settings.http_parser,
+        "asgi_loop": settings.asgi_loop,
+        "ws": options.ws,
+    }
+    return {n: v for n, v in values.items() if isinstance(v, str) and ":" in v}
+
+
+def imported(name: str, value: str) -> Any:
+    """Return what *value* names; raises ``OptionError`` if no worker can use it.
+
+    Not in the arbiter: the module may be the app's, which a reload imports anew.
+    """
+    try:
+        found = pkgutil.resolve_name(value)
+    except Exception as error:
+        raise OptionError(f"{name} {value!r} cannot be imported: {error}.") from error
+    if not (isinstance(found, type) if name == "http_parser" else callable(found)):
+        wanted = "a class" if name == "http_parser" else "callable"
+        raise OptionError(f"{name} {value!r} is {found!r}, which is not {wanted}.")
+    return found
 
 
 def _is_private(address: str) -> bool:

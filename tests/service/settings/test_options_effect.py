@@ -254,6 +254,22 @@ def test_half_a_body_is_no_whole_one_for_a_wsgi_app(serve: Serve) -> None:
     assert "Traceback" not in service.log
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "said"),
+    [
+        ("UVICORN_LOOP", "nowhere:Loop", "asgi_loop 'nowhere:Loop' cannot be imported"),
+        ("UVICORN_LOOP", "string:digits", "asgi_loop 'string:digits' is '0123456789',"),
+        ("UVICORN_HTTP", "string:digits", "http_parser 'string:digits' is '01234567"),
+    ],
+)
+def test_a_class_that_no_worker_can_use_is_named(
+    serve: Serve, variable: str, value: str, said: str
+) -> None:
+    service = serve(HELLO, env={variable: value}, wait=0)
+    assert service.wait_exit() == 3
+    service.wait_log(f"cannot start: {said}")
+
+
 def test_a_wsgi_app_that_exits_ends_its_request_only(serve: Serve) -> None:
     service = serve(IMPATIENCE, env={"UVICORN_INTERFACE": "wsgi"})
     assert service.get("/exit").status_code == 500
