@@ -104,6 +104,7 @@ def _check(application: WSGIApplication, asked: argparse.Namespace) -> int:
         )
         if worker is not None and not worker.refused_overrides():  # it has a log
             problems += worker.unwritable(application.cfg, options, worker.log)
+            problems += worker.unusable_logs()
         problems += _no_places(application.cfg, options)
         problems += _not_importable(translate(application.cfg, options), options)
     except TLSError as error:

@@ -163,6 +163,10 @@ class ConfiguredWorker(base.Worker):  # type: ignore[misc]  # gunicorn has no ty
             return (f"{error}.",)
         return ()
 
+    def unusable_logs(self) -> Collection[str]:
+        """Return a sentence for what keeps a worker from setting its logs up."""
+        return ()
+
     @classmethod
     def take_as_reported(cls, cfg: Any) -> None:
         """Keep workers from reporting *cfg* and from binding `ops_bind` for it."""

@@ -41,6 +41,10 @@ FILES = {
 }
 
 
+def with_handler(handler: object) -> dict[str, object]:
+    return {"handlers": {"console": {}, "error_console": {}, "h": handler}}
+
+
 @pytest.fixture(autouse=True)
 def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
@@ -80,6 +84,21 @@ def cfg_of(setting: str, value: object) -> Config:
             ["handler 'none' of logger root is missing"],
         ),
         ("logconfig_dict", {"version": 1}, []),
+        (
+            "logconfig_dict",
+            {"formatters": {"generic": {"()": "no.such.Formatter"}}},
+            ["formatter generic: Cannot resolve 'no.such.Formatter'"],
+        ),
+        (
+            "logconfig_dict",
+            with_handler({"class": "logging.FileHandler", "filename": "no/a.log"}),
+            ["the directory no of handler h does not exist"],
+        ),
+        (
+            "logconfig_dict",
+            with_handler({"class": "pathlib.Path", "filename": "no/a.log"}),
+            [],
+        ),
         ("logconfig_dict", {"formatters": {}}, ["console", "error_console"]),
     ],
 )

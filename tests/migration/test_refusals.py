@@ -167,3 +167,46 @@ def test_a_name_of_its_own_that_sounds_like_options_is_the_subclasss(
     source = "class Mine(UvicornWorker):\n    OPTIONS = ['a']\n"
     migrate(source, "-w", "1")
     assert check(source).returncode == 0
+
+
+HANDLER = {"class": "no.such.Handler"}
+UNUSABLE_LOGS = {
+    "class": (
+        {"version": 1, "handlers": {"h": HANDLER}, "root": {"handlers": ["h"]}},
+        "handler h: Cannot resolve 'no.such.Handler': No module named 'no'",
+        "Cannot resolve 'no.such.Handler': No module named 'no'",
+    ),
+    "directory": (
+        {
+            "version": 1,
+            "handlers": {"h": {"class": "logging.FileHandler", "filename": "no/a.log"}},
+            "root": {"handlers": ["h"]},
+        },
+        "log_config: the directory no of handler h does not exist.",
+        "No such file or directory",
+    ),
+    "version": ({}, 'log_config has no version: add "version": 1.', "a version"),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "checked", "started"), UNUSABLE_LOGS.values(), ids=UNUSABLE_LOGS
+)
+def test_a_log_config_that_no_worker_can_use_is_named(
+    migrate: Migrate, check: Check, given: object, checked: str, started: str
+) -> None:
+    service = migrate(kwargs(log_config=given), wait=0)
+    assert service.wait_exit() == 3
+    service.wait_log(f"cannot start: log_config cannot be used: .*{started}")
+    done = check(kwargs(log_config=given))
+    assert done.returncode == 1
+    assert checked in done.stdout
+    assert check(kwargs(log_config=GOOD_LOGS)).returncode == 0
+
+
+GOOD_LOGS = {
+    "version": 1,
+    "formatters": {"f": {"()": "uvicorn.logging.DefaultFormatter"}},
+    "handlers": {"h": {"class": "logging.StreamHandler", "formatter": "f"}},
+    "root": {"handlers": ["h"]},
+}

@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 
 from ..access.log import AccessLog
 from ..access.uvicorn_logger import GUNICORNS
+from ..config import logconfig
 from ..config.options import Options
 from ..config.requirements import unmet
 from ..config.sources import OptionError
@@ -182,6 +183,12 @@ class WithConfig(Worker):
             logger.handlers = theirs or list(logging.getLogger(GUNICORNS).handlers)
         return access_log
 
+    def unusable_logs(self) -> Collection[str]:
+        """Return a sentence for what is wrong with ``log_config``; for the check."""
+        made = "_written" in vars(self)  # else it is refused
+        given = self._owned().get("log_config") if made else None
+        return () if given is None else [*logconfig.unusable_in_worker(given)]
+
     def _set_up_logs(self) -> None:
         """Apply ``log_config`` and ``log_level``, as uvicorn's worker did."""
         given = self._owned()
@@ -189,7 +196,10 @@ class WithConfig(Worker):
             try:
                 self.config.configure_logging()
             except Exception as error:
-                raise OptionError(f"log_config cannot be used: {error!r}.") from error
+                why = (
+                    f"{error!r} ({error.__cause__})" if error.__cause__ else repr(error)
+                )
+                raise OptionError(f"log_config cannot be used: {why}.") from error
         level = conflicts.level(given.get("log_level"))
         if level is not None and hasattr(self.log, "error_log"):
             self.log.error_log.setLevel(level)
