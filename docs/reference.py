@@ -66,7 +66,8 @@ CHECK = """\
 
 Prints what a configuration does, and what of the machine does not fit it (CPUs, memory,
 descriptors, the backlog, the place of heartbeats, certificates), and imports the app,
-without a start. `--stop-timeout` is the time after which the engine kills, in seconds
+without a start; no hook runs, and no port is taken. `--stop-timeout` is the time after
+which the engine kills, in seconds
 (`stop_grace_period`, `terminationGracePeriodSeconds`) or as the name of a systemd unit;
 a check that runs in a unit, say as `ExecStartPre`, asks systemd by itself.
 `--proxy-keepalive SECONDS` is how long the proxy keeps an idle connection. `--json`

@@ -28,7 +28,7 @@ from .config.requirements import imported, named
 from .config.settings import OWN_PROTOCOL, Settings
 from .operations.probes import Probed, Probes, without
 from .process import children
-from .protocols import http_protocol, proxy_protocol, without_access_log
+from .protocols import http2, http_protocol, proxy_protocol, without_access_log
 
 PARAMETERS = inspect.signature(uvicorn.Config).parameters
 
@@ -84,13 +84,10 @@ def assemble(
     record = together(recorded, hooked.record if hooked else None)
     wanted = None if hooked else parts.access_log.wanted
     ours = settings.http_parser in OWN_PROTOCOL
-    if not (ours or settings.http_protocols == ("h1",)):
-        raise NotServable(
-            f"http_parser {settings.http_parser!r} does not speak HTTP/2: unset it, or "
-            "leave h2 out of http_protocols."
-        )
     http: Any = settings.http_parser
-    if ours:
+    if not ours:
+        http2(settings)  # refuses what the parser does not speak
+    else:
         access = {"record": record, "wanted": wanted, "tally": parts.tally}
         files = _sends_files(app, settings, parts.log)
         http = http_protocol(settings, options, certificates, sendfile=files, **access)

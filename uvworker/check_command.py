@@ -28,11 +28,12 @@ from .assembly import made_by
 from .config import logconfig, requirements
 from .config.effect import effect_of
 from .config.options import Options
-from .config.settings import Settings, translate
+from .config.settings import OWN_PROTOCOL, Settings, translate
 from .config.sources import OptionError
 from .configured import ConfiguredWorker
 from .machine import places, units
 from .machine_check import findings
+from .protocols import http2
 
 PROGRAM = "python -m uvworker check"
 USAGE = (
@@ -107,6 +108,7 @@ def _check(application: WSGIApplication, asked: argparse.Namespace) -> int:
             problems += worker.unusable_logs()
         problems += _no_places(application.cfg, options)
         problems += _not_importable(translate(application.cfg, options), options)
+        problems += _unspoken(translate(application.cfg, options))
     except TLSError as error:
         problems.append(f"TLS: {error}.")
     sections = {
@@ -207,6 +209,16 @@ def _no_places(cfg: Any, options: Options) -> Iterator[str]:
             else places.why_no_host(ops_bind.rpartition(":")[0].strip("[]"))
         )
     yield from (f"{name}: {why}." for name, why in reasons.items() if why)
+
+
+def _unspoken(settings: Settings) -> list[str]:
+    """Return a sentence if the parser does not speak the HTTP/2 that is asked for."""
+    try:
+        if settings.http_parser not in OWN_PROTOCOL:
+            http2(settings)
+    except NotServable as error:
+        return [str(error)]
+    return []
 
 
 def _not_importable(settings: Settings, options: Options) -> list[str]:

@@ -20,7 +20,7 @@ from .accept.proxy_protocol import ProxyProtocol
 from .accept.tls import Certificates
 from .app.interface import NotServable
 from .config.options import Options
-from .config.settings import Settings, h2c
+from .config.settings import OWN_PROTOCOL, Settings, h2c
 from .http.forwarded import Forwarding
 from .http.limits import Limits
 from .operations.events import LIFE
@@ -51,7 +51,7 @@ def http_protocol(
         limits=_limits(settings, options),
         forwarding=_forwarding(settings, options),
         tls=certificates.describe if certificates else None,
-        http2=_http2(settings) if certificates or cleartext else None,
+        http2=http2(settings) if certificates or cleartext else None,
         http2_cleartext=cleartext or "off",
         **policy,
         raises=options.interface == "wsgi",
@@ -86,8 +86,16 @@ def without_access_log(protocol_class: Any) -> Any:
     return Quiet
 
 
-def _http2(settings: Settings) -> type | None:
-    """Return the class of HTTP/2 connections; it imports a library that may lack."""
+def http2(settings: Settings) -> type | None:
+    """Return the class of HTTP/2 connections, None where it is not asked for.
+
+    Raises :class:`NotServable` if the parser does not speak it, or a library lacks.
+    """
+    if not (settings.http_parser in OWN_PROTOCOL or settings.http_protocols == ("h1",)):
+        raise NotServable(
+            f"http_parser {settings.http_parser!r} does not speak HTTP/2: unset it, or "
+            "leave h2 out of http_protocols."
+        )
     if "h2" not in settings.http_protocols:
         return None
     try:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 import uvworker
+from tests.tools.service import gunicorn_lacks
 from uvworker import defaults
 from uvworker.config.options import table
 from uvworker.config.sources import variable_of
@@ -252,6 +253,13 @@ def test_a_place_in_use_passes_and_nothing_is_left_in_it(check, tmp_path):
     assert done.returncode == 0, done
     made = {path.name for path in {*tmp_path.iterdir()} - before}
     assert made <= {"app.sock", "gunicorn.conf.py", "__pycache__"}
+
+
+@gunicorn_lacks("http_protocols")
+def test_http2_that_the_parser_does_not_speak_fails(check):
+    done = check(conf="http_protocols = 'h2,h1'", UVICORN_HTTP="h11")
+    assert done.returncode == 1
+    assert "http_parser 'h11' does not speak HTTP/2" in done.stdout
 
 
 def test_an_access_log_that_no_worker_can_write_fails(check):
