@@ -189,3 +189,31 @@ class Mine(UvicornWorker):
     def handle_abort(self, sig, frame): ...
 """)
     assert "handle_abort" not in done.stdout
+
+
+ABORTING = """
+class Mine(UvicornWorker):
+    def init_signals(self):
+        super().init_signals()
+        signal.signal(signal.SIGABRT, self.handle_abort)
+    def handle_abort(self, sig, frame):
+        say("handle_abort")
+        super().handle_abort(sig, frame)
+"""
+BLOCKING = """
+import time
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        time.sleep(3600)
+    await receive()
+"""
+
+
+def test_worker_abort_runs_once_beside_a_handle_abort(migrate: Migrate) -> None:
+    conf = "def worker_abort(worker): print(worker.pid, 'hook', flush=True)"
+    service = migrate(ABORTING, "--timeout", "2", source=BLOCKING, conf=conf)
+    [worker] = service.workers()
+    service.begin("/")
+    service.ready(2)
+    assert service.said("hook") == [worker]
+    assert service.said("handle_abort") == [worker]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import signal
+import sys
 from collections.abc import Awaitable, Callable
 from types import FrameType
 from typing import Any, ClassVar
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 from gunicorn.workers import base
 
 from ..assembly import Assembly
+from ..process import exits
 from ..process.heartbeat import clock
 from ..process.loop import cancel, spawn, unlisted
 from ..process.stop import CANCEL_WINDOW
@@ -178,6 +180,15 @@ class UvicornWorker(WithConfig):
         )
 
     # Signal handlers, on the loop
+
+    def handle_abort(self, sig: int, frame: FrameType | None) -> None:
+        """Exit on ABRT, where a subclass has installed it; run ``worker_abort`` once.
+
+        Beside the worker's own handler, which has run the hook; in the boot alone.
+        """
+        if self.alive:
+            super().handle_abort(sig, frame)
+        sys.exit(exits.ABORTED)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Shut down quickly: on QUIT, or where a subclass has installed it."""
