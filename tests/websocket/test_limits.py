@@ -240,7 +240,7 @@ def test_a_fast_client_holds_no_more_than_the_queue(sockets: Start) -> None:
 def test_what_came_before_a_connection_was_lost_is_read(
     sockets: Start, loop: str, last: bytes, code: int
 ) -> None:
-    """TLS notices the end also while the client has to wait for the app."""
+    """As over TLS, which notices the end while the client has to wait for the app."""
     app = Held()
     running = sockets(app, config={"loop": loop})
     enter(running).send(client.text("hello") * 100 + last)

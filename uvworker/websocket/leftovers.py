@@ -1,8 +1,9 @@
-"""What a client had sent when its TLS connection was lost, and no reader was given.
+"""What a client has sent while it had to wait, and its transport does not tell.
 
-While reading is paused, TLS holds what comes. asyncio hands it out before it tells of
-the end, and so tells nothing until reading goes on. uvloop (0.23) tells of the end at
-once, and hands it out no more.
+The rule: nothing here is asked of a connection that is read. While reading is paused,
+TLS holds what comes. asyncio hands it out before it tells of the end, and so tells
+nothing until reading goes on. uvloop (0.23) tells of the end at once, and hands it out
+no more.
 """
 
 from __future__ import annotations
